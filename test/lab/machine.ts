@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The emulated machine L1: its command line, its cold boot, and the saved state that a warm start restores.
+import { createHash } from 'node:crypto'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { QmpClient } from '../../src/qmp/client.ts'
+import { AgentClient } from './agent-client.ts'
+import { labFiles, top } from './setup/paths.ts'
+import { run } from './setup/run.ts'
+import { stageKey } from './setup/stage.ts'
+import { initrd, initrdStage, kernel as defaultKernel, machineImage, machineStage, projectImage } from './setup/stages.ts'
+
+export interface MachineOptions {
+  /** Virtual CPUs. More than one is unstable under emulation once guests run. */
+  smp: number
+  /** One instruction is one nanosecond: repeatable measurements. Emulation only. */
+  icount: boolean
+  /** MiB */
+  memory: number
+  /** A kernel image instead of the distribution's; always booted cold. */
+  kernel?: string | undefined
+}
+
+export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560 }
+
+/**
+ * Whether this machine truly has hardware virtualization: the cpu flags say so. /dev/kvm may be there without them and run
+ * no ordinary kernel.
+ */
+export function hasHardwareVirtualization(): boolean {
+  return existsSync('/dev/kvm') && /^flags\s*:.* (vmx|svm)( |$)/m.test(readFileSync('/proc/cpuinfo', 'utf8'))
+}
+
+/** A place for one machine's sockets and logs. */
+export interface MachinePaths {
+  dir: string
+  qmp: string
+  agent: string
+  console: string
+  log: string
+  pid: string
+}
+
+export const machinePaths = (dir: string): MachinePaths => ({
+  dir,
+  qmp: join(dir, 'qmp.sock'),
+  agent: join(dir, 'agent.sock'),
+  console: join(dir, 'console.log'),
+  log: join(dir, 'qemu.log'),
+  pid: join(dir, 'pid'),
+})
+
+interface Disk {
+  path: string
+  /** Throw away what this run writes. */
+  snapshot: boolean
+}
+
+function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, incoming: boolean): string[] {
+  // AVX off: not needed here, and nested emulation of it has been a source of faults.
+  const cpu = hasHardwareVirtualization()
+    ? ['-accel', 'kvm', '-cpu', 'host']
+    : ['-accel', options.icount ? 'tcg,thread=single' : 'tcg', '-cpu', 'EPYC,+svm,+npt,-avx,-avx2']
+  const append = [
+    'console=ttyS0',
+    'loglevel=6',
+    'panic=-1',
+    'mitigations=off',
+    'systemd.log_level=err',
+    ...(options.icount ? [] : ['rcupdate.rcu_cpu_stall_timeout=120', 'watchdog_thresh=60']),
+  ]
+  return [
+    'qemu-system-x86_64',
+    '-name',
+    'vblk-lab',
+    '-machine',
+    'q35,vmport=off',
+    ...cpu,
+    ...(options.icount ? ['-icount', 'shift=0,sleep=off'] : []),
+    '-smp',
+    String(options.smp),
+    '-m',
+    `${options.memory}M`,
+    '-nodefaults',
+    '-no-user-config',
+    '-no-reboot',
+    '-display',
+    'none',
+    '-kernel',
+    options.kernel ?? defaultKernel,
+    '-initrd',
+    initrd,
+    '-append',
+    append.join(' '),
+    '-drive',
+    `if=none,id=system,file=${disk.path},format=qcow2,cache=unsafe,snapshot=${disk.snapshot ? 'on' : 'off'}`,
+    '-device',
+    'virtio-blk-pci,drive=system',
+    '-drive',
+    `if=none,id=project,file=${projectImage},format=raw,readonly=on`,
+    '-device',
+    'virtio-blk-pci,drive=project',
+    '-device',
+    'virtio-rng-pci',
+    '-device',
+    'virtio-serial-pci',
+    '-chardev',
+    `socket,id=agent,path=${paths.agent},server=on,wait=off`,
+    '-device',
+    'virtserialport,chardev=agent,name=org.vblk.lab',
+    '-chardev',
+    `file,id=console,path=${paths.console},append=on`,
+    '-serial',
+    'chardev:console',
+    '-qmp',
+    `unix:${paths.qmp},server=on,wait=off`,
+    ...(incoming ? ['-incoming', 'defer'] : []),
+  ]
+}
+
+async function launch(args: string[], paths: MachinePaths): Promise<ChildProcess> {
+  await mkdir(paths.dir, { recursive: true, mode: 0o700 })
+  for (const path of [paths.qmp, paths.agent, paths.console, paths.log]) await rm(path, { force: true })
+  const log = openSync(paths.log, 'w')
+  const child = spawn(join(top, 'script/in-root'), args, { stdio: ['ignore', log, log], detached: true })
+  closeSync(log)
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve)
+    child.once('error', reject)
+  })
+  child.unref()
+  await writeFile(paths.pid, `${child.pid}\n`)
+  for (let waited = 0; !existsSync(paths.qmp) || !existsSync(paths.agent); waited += 20) {
+    if (child.exitCode !== null || waited > 20_000)
+      throw new Error(`L1's QEMU did not start: ${(await readFile(paths.log, 'utf8')).trim() || 'no word from it'}`)
+    await sleep(20)
+  }
+  return child
+}
+
+/** Ends a machine, started by this process or another; nothing to do if it is down. */
+export async function kill(paths: MachinePaths): Promise<void> {
+  const pid = await machinePid(paths)
+  if (pid !== undefined) {
+    process.kill(pid, 'SIGKILL')
+    for (let waited = 0; waited < 5000 && (await machinePid(paths)) !== undefined; waited += 20) await sleep(20)
+  }
+  await rm(paths.pid, { force: true })
+}
+
+/** The process of a running machine; undefined if it is down (or its number now belongs to another program). */
+export async function machinePid(paths: MachinePaths): Promise<number | undefined> {
+  const pid = Number(await readFile(paths.pid, 'utf8').catch(() => ''))
+  if (!pid) return undefined
+  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  return command.includes(paths.agent) ? pid : undefined
+}
+
+async function coldBoot(options: MachineOptions, paths: MachinePaths, disk: Disk): Promise<AgentClient> {
+  await launch(commandLine(options, paths, disk, false), paths)
+  return await AgentClient.connect(paths.agent, 180_000)
+}
+
+async function newOverlay(path: string): Promise<void> {
+  await rm(path, { force: true })
+  await run(join(top, 'script/in-root'), [
+    'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', machineImage, '-F', 'raw', path,
+  ])
+}
+
+/** Waits for a migration of the outer QEMU to end. */
+async function migrated(qmp: QmpClient): Promise<void> {
+  for (;;) {
+    const { status, 'error-desc': reason } = await qmp.execute('query-migrate')
+    if (status === 'completed') return
+    if (status === 'failed' || status === 'cancelled') throw new Error(`saving or restoring L1 failed: ${reason ?? status}`)
+    await sleep(20)
+  }
+}
+
+interface WarmState {
+  overlay: string
+  state: string
+}
+
+async function warmStateKey(options: MachineOptions): Promise<string> {
+  const parts = [await stageKey(machineStage), await stageKey(initrdStage), JSON.stringify(options)]
+  parts.push(commandLine(options, machinePaths(''), { path: '', snapshot: false }, false).join('\0'), prepare.join(' '))
+  return createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
+}
+
+/** What a saved machine has done already: the modules that guests need, and node in the page cache. */
+const prepare = [
+  'sh',
+  '-c',
+  'modprobe kvm_amd nested=1 2>/dev/null || modprobe kvm_intel; modprobe vhost; modprobe loop; node -e 0; qemu-system-x86_64 -version; sync; echo 1 > /proc/sys/vm/drop_caches; node -e 0; qemu-system-x86_64 -version',
+]
+
+async function waitFor(agent: AgentClient, argv: string[]): Promise<void> {
+  let output = ''
+  const collect = (data: Buffer) => {
+    output += data
+  }
+  const code = await agent.start(argv, { cwd: '/', onOutput: collect, onError: collect }).exited
+  if (code !== 0) throw new Error(`in L1: ${argv.join(' ')}: exit ${code}\n${output}`)
+}
+
+/** The saved state for these options; boots and saves a machine if there is none for what they and the image are now. */
+async function warmState(options: MachineOptions, report: (line: string) => void): Promise<WarmState> {
+  const base = join(labFiles, `warm-${options.smp}${options.icount ? '-icount' : ''}-${options.memory}`)
+  const saved = { overlay: `${base}.qcow2`, state: `${base}.state` }
+  const key = await warmStateKey(options)
+  if ((await readFile(`${base}.key`, 'utf8').catch(() => '')) === key && existsSync(saved.state)) return saved
+
+  report('lab: booting the machine once, to save its state…')
+  const paths = machinePaths(join(labFiles, `${base}.boot`))
+  await rm(`${base}.key`, { force: true })
+  await newOverlay(saved.overlay)
+  try {
+    const agent = await coldBoot(options, paths, { path: saved.overlay, snapshot: false })
+    await waitFor(agent, prepare)
+    agent.close()
+    const qmp = await QmpClient.connect({ path: paths.qmp })
+    await qmp.execute('stop')
+    await qmp.execute('migrate', { uri: `file:${saved.state}.new` })
+    await migrated(qmp)
+    await qmp.execute('quit').catch(() => undefined)
+    await qmp.close()
+    for (let waited = 0; waited < 5000 && (await machinePid(paths)) !== undefined; waited += 20) await sleep(20)
+  } finally {
+    await kill(paths)
+  }
+  await rename(`${saved.state}.new`, saved.state)
+  await writeFile(`${base}.key`, key)
+  return saved
+}
+
+/**
+ * Starts L1 from its saved state, or cold if a kernel is given.
+ *
+ * @returns the agent in it, answering
+ */
+export async function startMachine(
+  options: MachineOptions,
+  paths: MachinePaths,
+  report: (line: string) => void,
+): Promise<AgentClient> {
+  await mkdir(paths.dir, { recursive: true, mode: 0o700 })
+  if (options.kernel) {
+    const overlay = join(paths.dir, 'system.qcow2')
+    await newOverlay(overlay)
+    return await coldBoot(options, paths, { path: overlay, snapshot: false })
+  }
+  const saved = await warmState(options, report)
+  await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths)
+  const qmp = await QmpClient.connect({ path: paths.qmp })
+  await qmp.execute('migrate-incoming', { uri: `file:${saved.state}` })
+  await migrated(qmp)
+  await qmp.execute('cont')
+  await qmp.close()
+  return await AgentClient.connect(paths.agent, 30_000)
+}

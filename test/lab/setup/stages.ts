@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the lab is made of, from the Debian root up. Each stage says what it is made from; stage.ts decides what is stale.
+import { existsSync, readdirSync } from 'node:fs'
+import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { aptMirror } from './apt.ts'
+import { writeInitramfs } from './initramfs.ts'
+import { cache, labFiles, root, top } from './paths.ts'
+import { run, runInRoot } from './run.ts'
+import type { Stage } from './stage.ts'
+
+export const release = 'trixie'
+
+/** The release of the kernel that the lab's root carries, like `6.12.107+deb13-cloud-amd64`. */
+export function kernelRelease(): string {
+  const releases = existsSync(join(root, 'lib/modules')) ? readdirSync(join(root, 'lib/modules')) : []
+  if (releases.length !== 1) throw new Error(`${root}/lib/modules holds ${releases.length} kernels instead of one`)
+  return releases[0] as string
+}
+
+const emptied = async (dir: string) => {
+  await rm(dir, { recursive: true, force: true })
+  await mkdir(dir, { recursive: true })
+  return dir
+}
+
+export const rootStage: Stage = {
+  name: 'root',
+  title: `Debian ${release} with kernel, QEMU and compiler`,
+  inputs: ['fixtures/lab/root.packages'],
+  key: () => release,
+  outputs: [join(root, 'usr/bin/env')],
+  async make() {
+    const list = await readFile(join(top, 'fixtures/lab/root.packages'), 'utf8')
+    const packages = list.split('\n').filter((line) => line && !line.startsWith('#'))
+    const mirror = await aptMirror()
+    const next = `${root}.new`
+    await rm(next, { recursive: true, force: true })
+    const without = ['doc', 'man', 'locale', 'info'].map((dir) => `--dpkgopt=path-exclude=/usr/share/${dir}/*`)
+    await run('mmdebstrap', [
+      '--variant=minbase',
+      `--include=${packages.join(',')}`,
+      '--aptopt=Acquire::Languages "none"',
+      ...without,
+      release,
+      next,
+      `deb ${mirror} ${release} main`,
+      `deb-src ${mirror} ${release} main`,
+    ])
+    await rm(root, { recursive: true, force: true })
+    await rename(next, root)
+  },
+}
+
+const labTools = join(labFiles, 'bin')
+
+export const toolsStage: Stage = {
+  name: 'tools',
+  title: "the lab's agent and test programs",
+  needs: [rootStage],
+  inputs: ['test/lab/agent', 'test/guest', 'test/kmod/ring'],
+  outputs: ['agent', 'lab-run', 'vload', 'ring'].map((name) => join(labTools, name)),
+  async make() {
+    const cc = async (out: string, dir: string, sources: string[], flags: string[] = []) => {
+      const files = sources.map((source) => join(top, dir, source))
+      const args = ['gcc', '-static', '-O2', '-g', '-Wall', '-Wextra', ...flags, '-o', join(labTools, out), ...files]
+      await runInRoot([...args, '-lpthread'])
+    }
+    await emptied(labTools)
+    await cc('agent', 'test/lab/agent', ['agent.c'])
+    await cc('lab-run', 'test/lab/agent', ['run.c'])
+    await cc('vload', 'test/guest', ['vload.c'])
+    const ring = (await readdir(join(top, 'test/kmod/ring'))).filter((name) => name.endsWith('.c'))
+    await cc('ring', 'test/kmod/ring', ring, ['-I', join(top, 'kmod/uapi')])
+  },
+}
+
+const kmodDir = join(cache, 'kmod')
+
+export const kmodStage: Stage = {
+  name: 'kmod',
+  title: 'the kernel module',
+  needs: [rootStage],
+  inputs: ['kmod'],
+  outputs: [kmodDir],
+  async make() {
+    const kver = kernelRelease()
+    const out = await emptied(join(kmodDir, kver))
+    await runInRoot(['make', '-C', join(top, 'kmod'), `KVER=${kver}`, `O=${out}`])
+  },
+}
+
+const deviceDir = join(cache, 'native')
+
+export const deviceStage: Stage = {
+  name: 'device',
+  title: 'the device for QEMU (fetches the headers of its source)',
+  needs: [rootStage],
+  inputs: ['native/qemu', 'kmod/uapi'],
+  outputs: [deviceDir],
+  make: async () => {
+    await runInRoot([join(top, 'native/qemu/build'), '--qemu', '/usr/bin/qemu-system-x86_64', '--out', deviceDir])
+  },
+}
+
+const fdDir = join(cache, 'fd')
+
+export const fdStage: Stage = {
+  name: 'fd',
+  title: 'the descriptor addon',
+  inputs: ['native/fd', 'node_modules/node-api-headers/package.json'],
+  outputs: [join(fdDir, 'vblk_fd.node')],
+  make: async () => {
+    await run(join(top, 'native/fd/build'), [fdDir])
+  },
+}
+
+export const distStage: Stage = {
+  name: 'dist',
+  title: 'the command line tool',
+  inputs: ['src', 'bin', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
+  outputs: [join(top, 'dist'), join(top, 'oclif.manifest.json')],
+  async make() {
+    await rm(join(top, 'dist'), { recursive: true, force: true })
+    await rm(join(top, 'oclif.manifest.json'), { force: true })
+    await run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])
+    await run(process.execPath, [join(top, 'node_modules/oclif/bin/run.js'), 'manifest'])
+  },
+}
+
+const productionDir = join(cache, 'production')
+
+export const productionStage: Stage = {
+  name: 'production',
+  title: 'the npm packages that an installed vblk has',
+  inputs: ['package-lock.json'],
+  outputs: [join(productionDir, 'node_modules')],
+  async make() {
+    await emptied(productionDir)
+    for (const name of ['package.json', 'package-lock.json']) await copyFile(join(top, name), join(productionDir, name))
+    await run('npm', ['ci', '--omit=dev', '--ignore-scripts', '--no-audit', '--no-fund'], { cwd: productionDir })
+  },
+}
+
+export const initrd = join(labFiles, 'initrd')
+export const kernel = join(labFiles, 'vmlinuz')
+
+export const initrdStage: Stage = {
+  name: 'initrd',
+  title: "L1's kernel and initramfs",
+  needs: [rootStage],
+  inputs: ['test/lab/machine/initrd-init', 'test/lab/setup/initramfs.ts'],
+  outputs: [initrd, kernel],
+  async make() {
+    const kver = kernelRelease()
+    const modules = join(root, 'lib/modules', kver, 'kernel')
+    await copyFile(join(root, 'boot', `vmlinuz-${kver}`), kernel)
+    await chmod(kernel, 0o644)
+    await writeInitramfs(initrd, {
+      init: join(top, 'test/lab/machine/initrd-init'),
+      programs: [join(root, 'bin/busybox')],
+      modules: { 'virtio_blk.ko': join(modules, 'drivers/block/virtio_blk.ko.xz') },
+      directories: ['dev', 'root'],
+    })
+  },
+}
+
+const guestDir = join(labFiles, 'guest')
+
+export const guestStage: Stage = {
+  name: 'guest',
+  title: "the guests' kernel and initramfs",
+  needs: [rootStage, toolsStage],
+  inputs: ['test/lab/machine/guest-init', 'test/lab/setup/initramfs.ts'],
+  outputs: [join(guestDir, 'initrd'), join(guestDir, 'vmlinuz')],
+  async make() {
+    const kver = kernelRelease()
+    const modules = join(root, 'lib/modules', kver, 'kernel')
+    await emptied(guestDir)
+    await copyFile(join(root, 'boot', `vmlinuz-${kver}`), join(guestDir, 'vmlinuz'))
+    await writeInitramfs(join(guestDir, 'initrd'), {
+      init: join(top, 'test/lab/machine/guest-init'),
+      programs: [
+        join(root, 'bin/busybox'),
+        join(root, 'usr/sbin/qemu-ga'),
+        join(labTools, 'agent'),
+        join(labTools, 'vload'),
+      ],
+      modules: { 'lib/modules/virtio_blk.ko': join(modules, 'drivers/block/virtio_blk.ko.xz') },
+      directories: ['dev', 'proc', 'sys', 'bin', 'run', 'tmp'],
+      libraryRoot: root,
+    })
+  },
+}
+
+export const machineImage = join(labFiles, 'machine.img')
+
+export const machineStage: Stage = {
+  name: 'machine',
+  title: "L1's disk",
+  needs: [rootStage, toolsStage],
+  inputs: ['test/lab/machine/init'],
+  outputs: [machineImage],
+  async make() {
+    const own = await emptied(join(root, 'usr/lib/vblk-lab'))
+    await copyFile(join(top, 'test/lab/machine/init'), join(own, 'init'))
+    await chmod(join(own, 'init'), 0o755)
+    await copyFile(join(labTools, 'agent'), join(own, 'agent'))
+    await mkdir(join(root, 'opt/vblk'), { recursive: true })
+    const links: [string, string][] = [
+      ['/opt/vblk/bin/run.js', 'usr/local/bin/vblk'],
+      ['/opt/vblk/lab/bin/lab-run', 'usr/local/bin/lab-run'],
+    ]
+    for (const [target, link] of links) {
+      await rm(join(root, link), { force: true })
+      await symlink(target, join(root, link))
+    }
+    const next = `${machineImage}.new`
+    await rm(next, { force: true })
+    await run('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-d', root, next, '3G'])
+    await rename(next, machineImage)
+  },
+}
+
+export const projectImage = join(labFiles, 'project.img')
+
+export const projectStage: Stage = {
+  name: 'project',
+  title: "the project, installed as on a user's host",
+  needs: [machineStage, toolsStage, kmodStage, deviceStage, fdStage, distStage, productionStage, guestStage],
+  inputs: ['test/lab/machine/install'],
+  outputs: [projectImage],
+  async make() {
+    const kver = kernelRelease()
+    const tree = await emptied(join(labFiles, 'project'))
+    const copy = (from: string, to: string) => cp(from, join(tree, to), { recursive: true })
+    for (const name of ['bin', 'dist', 'kmod', 'package.json', 'oclif.manifest.json']) await copy(join(top, name), name)
+    await copy(join(productionDir, 'node_modules'), 'node_modules')
+    await copy(join(fdDir, 'vblk_fd.node'), 'native/fd/vblk_fd.node')
+    await copy(deviceDir, 'native/qemu/objects')
+    await copy(guestDir, 'guest')
+    await copy(labTools, 'lab/bin')
+    await copy(join(top, 'test/lab/machine/install'), 'lab/install')
+    await chmod(join(tree, 'lab/install'), 0o755)
+    await copy(await indexModules(kver), 'lab/modules')
+    const next = `${projectImage}.new`
+    await rm(next, { force: true })
+    // A fixed size: a warm start exchanges the content under a disk whose size the saved machine knows.
+    await run('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-d', tree, next, '384M'])
+    await rename(next, projectImage)
+  },
+}
+
+/** What depmod makes of the distribution's modules and ours together, so that L1 needn't run it at every start. */
+async function indexModules(kver: string): Promise<string> {
+  const base = await emptied(join(labFiles, 'modules'))
+  const dir = join(base, 'lib/modules', kver)
+  await mkdir(join(dir, 'updates'), { recursive: true })
+  await symlink(join(root, 'lib/modules', kver, 'kernel'), join(dir, 'kernel'))
+  for (const name of await readdir(join(root, 'lib/modules', kver)))
+    if (/^modules\.(order|builtin)/.test(name)) await copyFile(join(root, 'lib/modules', kver, name), join(dir, name))
+  await copyFile(join(kmodDir, kver, 'vhost_blk.ko'), join(dir, 'updates/vhost_blk.ko'))
+  await runInRoot(['depmod', '-b', base, kver])
+  await rm(join(dir, 'kernel'))
+  await writeFile(join(dir, 'release'), `${kver}\n`)
+  return dir
+}
+
+/** All that `script/lab`, the demo and the tests stand on. */
+export const everything: Stage[] = [projectStage, initrdStage]
