@@ -2,9 +2,9 @@
 /*
  * A load that verifies itself, for a block device in a guest.
  *
- *   vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY]
+ *   vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET]
  *
- * Each thread owns a stripe of the device and keeps, in memory, the generation that each of its blocks must hold. It writes
+ * Each thread owns a stripe of the device, from byte OFFSET to its end, and keeps, in memory, the generation that each of its blocks must hold. It writes
  * and reads random blocks with O_DIRECT; a block's content follows from its number and generation alone, so a lost, doubled,
  * torn or misplaced write shows at the next read of it. Every EVERY writes it flushes (fdatasync; 0: never).
  *
@@ -29,7 +29,7 @@
 static const char *device;
 static unsigned seconds, threads = 4, flush_every = 64;
 static size_t block_size = 4096;
-static off_t device_size;
+static off_t start, device_size;
 static uint64_t run_seed;
 
 static volatile sig_atomic_t stop;
@@ -136,16 +136,18 @@ int main(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "s:t:b:f:")) != -1)
+	while ((option = getopt(argc, argv, "s:t:b:f:o:")) != -1)
 		switch (option) {
 		case 's': seconds = atoi(optarg); break;
 		case 't': threads = atoi(optarg); break;
 		case 'b': block_size = atoi(optarg); break;
 		case 'f': flush_every = atoi(optarg); break;
+		case 'o': start = atoll(optarg); break;
 		default: return 2;
 		}
-	if (optind != argc - 1 || threads < 1 || threads > 64 || block_size < 512 || block_size % 512) {
-		fprintf(stderr, "usage: vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY]\n");
+	if (optind != argc - 1 || threads < 1 || threads > 64 || block_size < 512 || block_size % 512 ||
+	    start < 0 || start % block_size) {
+		fprintf(stderr, "usage: vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET]\n");
 		return 2;
 	}
 	device = argv[optind];
@@ -153,7 +155,7 @@ int main(int argc, char **argv)
 	int fd = open(device, O_RDONLY | O_CLOEXEC);
 
 	device_size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
-	if (device_size < (off_t)(threads * block_size)) {
+	if (device_size - start < (off_t)(threads * block_size)) {
 		fprintf(stderr, "vload: %s: %s\n", device, device_size < 0 ? strerror(errno) : "too small");
 		return 2;
 	}
@@ -165,12 +167,12 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	struct worker *workers = calloc(threads, sizeof(*workers));
-	uint64_t stripe = device_size / block_size / threads;
+	uint64_t stripe = (device_size - start) / block_size / threads;
 
 	for (unsigned i = 0; i < threads; i++) {
 		struct worker *w = &workers[i];
 
-		*w = (struct worker){ .random = run_seed + i + 1, .first = i * stripe, .count = stripe };
+		*w = (struct worker){ .random = run_seed + i + 1, .first = start / block_size + i * stripe, .count = stripe };
 		w->generation = calloc(stripe, sizeof(*w->generation));
 		if (!w->generation || pthread_create(&w->thread, NULL, work, w))
 			return 2;

@@ -41,10 +41,12 @@ function parse(argv: string[]) {
     const { values, positionals } = parseArgs({ args: own, options, allowPositionals: true })
     const count = (name: 'smp' | 'memory') => {
       const n = Number(values[name])
-      if (!Number.isInteger(n) || n < 1) throw new UsageError(`--${name}: '${values[name]}' is not a whole number above 0`)
+      if (!Number.isInteger(n) || n < 1)
+        throw new UsageError(`--${name}: '${values[name]}' is not a whole number above 0`)
       return n
     }
-    if (!/^[\w.-]+$/.test(values.name)) throw new UsageError(`--name: '${values.name}' may hold letters, digits, - and .`)
+    if (!/^[\w.-]+$/.test(values.name))
+      throw new UsageError(`--name: '${values.name}' may hold letters, digits, - and .`)
     const verb = values.help ? 'help' : positionals[0]
     if (positionals.length > 1) throw new UsageError(`unexpected '${positionals[1]}' (a command goes after --)`)
     return {
@@ -104,7 +106,9 @@ async function main(argv: string[]): Promise<number> {
       return await exec(request, true)
     case 'status': {
       const pid = await machinePid(paths)
-      process.stdout.write(pid === undefined ? `lab ${request.name}: down\n` : `lab ${request.name}: running (process ${pid})\n`)
+      process.stdout.write(
+        pid === undefined ? `lab ${request.name}: down\n` : `lab ${request.name}: running (process ${pid})\n`,
+      )
       return 0
     }
     case 'logs':

@@ -3,7 +3,15 @@ import { randomBytes } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentClient, type RunningCommand } from './agent-client.ts'
-import { defaultOptions, kill, type MachineOptions, type MachinePaths, machinePaths, machinePid, startMachine } from './machine.ts'
+import {
+  defaultOptions,
+  kill,
+  type MachineOptions,
+  type MachinePaths,
+  machinePaths,
+  machinePid,
+  startMachine,
+} from './machine.ts'
 import { runDir } from './setup/paths.ts'
 
 export interface ExecResult {
@@ -63,7 +71,9 @@ export class Lab {
     } catch (error) {
       const console = await readFile(paths.console, 'utf8').catch(() => '')
       await kill(paths)
-      throw new Error(`the lab did not start: ${(error as Error).message}\n${console.split('\n').slice(-20).join('\n')}`)
+      throw new Error(
+        `the lab did not start: ${(error as Error).message}\n${console.split('\n').slice(-20).join('\n')}`,
+      )
     }
   }
 
@@ -76,10 +86,7 @@ export class Lab {
 
   /** Mounts the project's disk and installs the module, unless an earlier caller of this machine did. */
   async #install(): Promise<void> {
-    const commands = [
-      ['mount', '-o', 'ro', '/dev/vdb', '/opt/vblk'],
-      ['/opt/vblk/lab/install'],
-    ]
+    const commands = [['mount', '-o', 'ro', '/dev/vdb', '/opt/vblk'], ['/opt/vblk/lab/install']]
     for (const argv of commands) await this.check(argv)
   }
 

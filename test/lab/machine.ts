@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The emulated machine L1: its command line, its cold boot, and the saved state that a warm start restores.
-import { createHash } from 'node:crypto'
+
 import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,7 +12,14 @@ import { AgentClient } from './agent-client.ts'
 import { labFiles, top } from './setup/paths.ts'
 import { run } from './setup/run.ts'
 import { stageKey } from './setup/stage.ts'
-import { initrd, initrdStage, kernel as defaultKernel, machineImage, machineStage, projectImage } from './setup/stages.ts'
+import {
+  kernel as defaultKernel,
+  initrd,
+  initrdStage,
+  machineImage,
+  machineStage,
+  projectImage,
+} from './setup/stages.ts'
 
 export interface MachineOptions {
   /** Virtual CPUs. More than one is unstable under emulation once guests run. */
@@ -167,7 +175,16 @@ async function coldBoot(options: MachineOptions, paths: MachinePaths, disk: Disk
 async function newOverlay(path: string): Promise<void> {
   await rm(path, { force: true })
   await run(join(top, 'script/in-root'), [
-    'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', machineImage, '-F', 'raw', path,
+    'qemu-img',
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-b',
+    machineImage,
+    '-F',
+    'raw',
+    path,
   ])
 }
 
@@ -176,7 +193,8 @@ async function migrated(qmp: QmpClient): Promise<void> {
   for (;;) {
     const { status, 'error-desc': reason } = await qmp.execute('query-migrate')
     if (status === 'completed') return
-    if (status === 'failed' || status === 'cancelled') throw new Error(`saving or restoring L1 failed: ${reason ?? status}`)
+    if (status === 'failed' || status === 'cancelled')
+      throw new Error(`saving or restoring L1 failed: ${reason ?? status}`)
     await sleep(20)
   }
 }

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type ExecOptions, type ExecResult, kernelFaults, type Lab } from './lab.ts'
+
+export interface GuestOptions {
+  name: string
+  /** Wait for an incoming migration instead of booting. */
+  incoming?: boolean
+  /** Load the vhost-blk device (`vblk device args`); true unless told otherwise. */
+  device?: boolean
+  /** MiB */
+  memory?: number
+  smp?: number
+  /** Root ports free for hot-plug. */
+  ports?: number
+  /** Further arguments for QEMU. */
+  args?: string[]
+}
+
+/** A guest (L2) in the lab: the distribution's QEMU with KVM, all its files in one private folder of L1. */
+export class Guest {
+  readonly lab: Lab
+  readonly name: string
+  readonly #dir: string
+
+  private constructor(lab: Lab, name: string) {
+    this.lab = lab
+    this.name = name
+    this.#dir = `/run/guests/${name}`
+  }
+
+  /** The monitor socket for vblk, in L1. */
+  get qmp(): string {
+    return `${this.#dir}/qmp.sock`
+  }
+
+  /** A second monitor for the tests' own questions, so that they never meet vblk on the first. */
+  get spare(): string {
+    return `${this.#dir}/spare.sock`
+  }
+
+  /**
+   * Starts QEMU and returns when its monitors listen; `up` waits for the guest itself.
+   *
+   * @throws Error with QEMU's own words if it exits
+   */
+  static async start(lab: Lab, options: GuestOptions): Promise<Guest> {
+    const guest = new Guest(lab, options.name)
+    const dir = guest.#dir
+    await lab.check(['install', '-d', '-m', '0700', '/run/guests', dir])
+    const { memory = 192, smp = 1, ports = 3 } = options
+    const device = (options.device ?? true) ? (await lab.check(['vblk', 'device', 'args'])).trim().split(/\s+/) : []
+    const args = [
+      '-name',
+      options.name,
+      '-machine',
+      'q35',
+      '-accel',
+      'kvm',
+      '-cpu',
+      'host',
+      '-smp',
+      String(smp),
+      '-m',
+      `${memory}M`,
+      '-nodefaults',
+      '-no-user-config',
+      '-display',
+      'none',
+      '-kernel',
+      '/opt/vblk/guest/vmlinuz',
+      '-initrd',
+      '/opt/vblk/guest/initrd',
+      '-append',
+      'console=ttyS0 loglevel=6 panic=-1 mitigations=off',
+      '-serial',
+      `file:${dir}/console.log`,
+      '-device',
+      'virtio-serial-pci',
+      '-chardev',
+      `socket,id=agent,path=${dir}/agent.sock,server=on,wait=off`,
+      '-device',
+      'virtserialport,chardev=agent,name=org.vblk.lab',
+      '-chardev',
+      `socket,id=qga,path=${dir}/qga.sock,server=on,wait=off`,
+      '-device',
+      'virtserialport,chardev=qga,name=org.qemu.guest_agent.0',
+      '-qmp',
+      `unix:${guest.qmp},server=on,wait=off`,
+      '-qmp',
+      `unix:${guest.spare},server=on,wait=off`,
+      ...Array.from({ length: ports }, (_, i) => [
+        '-device',
+        `pcie-root-port,id=port${i},chassis=${i + 1},slot=${i + 1}`,
+      ]),
+      ...device,
+      ...(options.incoming ? ['-incoming', 'defer'] : []),
+      ...(options.args ?? []),
+    ].flat()
+    const start = 'log=$1; shift; setsid -f "$@" >"$log" 2>&1 </dev/null'
+    await lab.check(['sh', '-c', start, 'sh', `${dir}/qemu.log`, 'qemu-system-x86_64', ...args])
+    const ready =
+      'for i in $(seq 600); do [ -S "$1" ] && exit 0; pgrep -f "$1" >/dev/null || exit 1; sleep 0.1; done; exit 1'
+    const up = await lab.exec(['sh', '-c', ready, 'sh', guest.spare])
+    if (up.exitCode !== 0) throw new Error(`QEMU of guest ${options.name} did not start: ${await guest.qemuLog()}`)
+    return guest
+  }
+
+  /** Waits until the guest's system answers. */
+  async up(timeoutMs = 120_000): Promise<void> {
+    const seconds = Math.ceil(timeoutMs / 1000)
+    const result = await this.#run(['true'], seconds, { timeoutMs: timeoutMs + 5000 })
+    if (result.exitCode !== 0)
+      throw new Error(
+        `guest ${this.name} did not come up: ${result.stderr}${await this.console()}${await this.qemuLog()}`,
+      )
+  }
+
+  #run(argv: string[], answerSeconds: number, options: ExecOptions): Promise<ExecResult> {
+    return this.lab.exec(['lab-run', `${this.#dir}/agent.sock`, '-t', String(answerSeconds), '--', ...argv], options)
+  }
+
+  /** Runs a command in the guest. */
+  exec(argv: string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.#run(argv, 20, options)
+  }
+
+  /** Runs a command in the guest that must succeed; returns its output. */
+  async check(argv: string[], options: ExecOptions = {}): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.exec(argv, options)
+    if (exitCode !== 0) {
+      const evidence = `${await this.console()}\n${await this.qemuLog()}`
+      throw new Error(`in guest ${this.name}: ${argv.join(' ')}: exit ${exitCode}\n${stdout}${stderr}\n${evidence}`)
+    }
+    return stdout
+  }
+
+  /** Waits until a block device has appeared in the guest, or gone. */
+  async awaitDisk(name: string, present = true): Promise<void> {
+    const loop = `for i in $(seq 200); do [ ${present ? '' : '!'} -e "/dev/$1" ] && exit 0; sleep 0.1; done; exit 1`
+    await this.check(['sh', '-c', loop, 'sh', name], { timeoutMs: 60_000 })
+  }
+
+  /** Starts the verifying load on a disk; it outlives this connection, and the guest's migration. */
+  async startLoad(device: string, args: string[] = []): Promise<void> {
+    await this.check([
+      'sh',
+      '-c',
+      'setsid vload "$@" >/run/vload.log 2>&1 </dev/null & echo $! >/run/vload.pid',
+      'sh',
+      device,
+      ...args,
+    ])
+    await this.#awaitLoad('running')
+  }
+
+  /** Ends the load and returns its verdict, a line that begins with "vload: ok" if all data was as written. */
+  async stopLoad(): Promise<string> {
+    await this.check(['sh', '-c', 'pkill -TERM vload || true'])
+    await this.#awaitLoad('errors=')
+    const log = (await this.check(['cat', '/run/vload.log'])).trim().split('\n')
+    return log.at(-1) ?? ''
+  }
+
+  async #awaitLoad(word: string): Promise<void> {
+    const loop =
+      'for i in $(seq 600); do grep -q "$1" /run/vload.log && exit 0; sleep 0.2; done; cat /run/vload.log; exit 1'
+    await this.check(['sh', '-c', loop, 'sh', word], { timeoutMs: 150_000 })
+  }
+
+  /** Asks QEMU on the tests' own monitor. */
+  async ask(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
+    const lines = [{ execute: 'qmp_capabilities' }, { execute: command, arguments: args, id: 'ask' }]
+    const talk = 'exec socat -t 20 - "UNIX-CONNECT:$1"'
+    const { stdout, stderr } = await this.lab.exec(
+      ['timeout', '30', 'sh', '-c', `(cat; sleep 0.5) | ${talk.slice(5)}`, 'sh', this.spare],
+      {
+        stdin: `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`,
+      },
+    )
+    for (const line of stdout.split('\n')) {
+      const reply = line.trim() ? JSON.parse(line) : {}
+      if (reply.id === 'ask') {
+        if (reply.error) throw new Error(`${command}: ${reply.error.desc}`)
+        return reply.return
+      }
+    }
+    throw new Error(`${command}: no answer from guest ${this.name}'s monitor: ${stdout}${stderr}`)
+  }
+
+  async console(): Promise<string> {
+    return (await this.lab.exec(['cat', `${this.#dir}/console.log`])).stdout
+  }
+
+  async qemuLog(): Promise<string> {
+    return (await this.lab.exec(['cat', `${this.#dir}/qemu.log`])).stdout.trim()
+  }
+
+  /** Lines with which the guest's kernel reported a fault. */
+  async kernelWarnings(): Promise<string[]> {
+    return kernelFaults(await this.console())
+  }
+
+  /** Whether its QEMU process lives. */
+  async alive(): Promise<boolean> {
+    return (await this.lab.exec(['pgrep', '-f', this.qmp])).exitCode === 0
+  }
+
+  /** Kills QEMU and waits for its end. */
+  async kill(): Promise<void> {
+    await this.lab.exec(['pkill', '-KILL', '-f', this.qmp])
+    for (let i = 0; i < 100 && (await this.alive()); i++) await sleep(50)
+  }
+}
