@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type net from 'node:net'
+import { ExitCode } from '../errors.ts'
+import {
+  QmpCommandError,
+  QmpConnectError,
+  QmpConnectionLostError,
+  type QmpError,
+  QmpGreetingError,
+  QmpInterruptedError,
+  QmpNegotiationError,
+  QmpProtocolError,
+  type QmpRequest,
+  QmpStateError,
+  QmpTimeoutError,
+} from './errors.ts'
+import { EventStream } from './events.ts'
+import { formatJson, type Json, parseJson } from './json.ts'
+import { LineSplitter } from './lines.ts'
+import type { CommandArguments, CommandName, CommandReturns, QmpEvent, QmpVersion } from './protocol.ts'
+import { busy, openSocket, readBacklog } from './socket.ts'
+import { type WaitOptions, waitFor } from './waiting.ts'
+
+/**
+ * idle: never connected, or no longer. connecting: until the monitor has left capabilities negotiation. running: takes
+ * commands. disconnecting: close() was called, the socket isn't closed yet.
+ */
+export type Runstate = 'idle' | 'connecting' | 'running' | 'disconnecting'
+
+export interface ConnectOptions {
+  /** Path of a unix socket that QEMU serves as a QMP monitor. */
+  path: string
+  /** For the connection, the greeting and the negotiation together; 10 s unless told. */
+  timeoutMs?: number | undefined
+  /** Longest time a command may take unless execute() is told otherwise; 30 s unless told. */
+  commandTimeoutMs?: number | undefined
+  signal?: AbortSignal | undefined
+  /** Sees every line of the traffic. */
+  trace?: ((direction: 'send' | 'receive', line: string) => void) | undefined
+  /** A longer line ends the connection; 64 MiB unless told. */
+  maxLineBytes?: number | undefined
+}
+
+interface Pending {
+  request: QmpRequest
+  resolve(value: Json): void
+  reject(error: Error): void
+}
+
+/** A command without required arguments may be called without any. */
+type Rest<C extends CommandName> =
+  Record<string, never> extends CommandArguments<C>
+    ? [args?: CommandArguments<C>, options?: WaitOptions]
+    : [args: CommandArguments<C>, options?: WaitOptions]
+
+const defaultConnectMs = 10_000
+const defaultCommandMs = 30_000
+const defaultMaxLineBytes = 64 * 1024 * 1024
+const defaultMaxEvents = 4096
+// A monitor that is free greets at once; one that another client holds never accepts us.
+const firstLookMs = 500
+const looksApartMs = 500
+
+/**
+ * One connection to one QMP monitor. A monitor serves a single client: while this one is open, every other connection
+ * to the same socket hangs without a greeting.
+ */
+export class QmpClient {
+  readonly path: string
+  readonly #options: ConnectOptions
+  #runstate: Runstate = 'idle'
+  #socket: net.Socket | undefined
+  #version: QmpVersion | undefined
+  #nextId = 1
+  readonly #pending = new Map<string, Pending>()
+  readonly #streams = new Set<EventStream>()
+  #greeting: { resolve(version: QmpVersion): void; reject(error: Error): void } | undefined
+  #failure: QmpError | undefined
+  #closed: Promise<void> = Promise.resolve()
+
+  constructor(options: ConnectOptions) {
+    this.path = options.path
+    this.#options = options
+  }
+
+  /** Opens a connection, ready for commands. Throws what connect() throws. */
+  static async connect(options: ConnectOptions): Promise<QmpClient> {
+    const client = new QmpClient(options)
+    await client.connect()
+    return client
+  }
+
+  get runstate(): Runstate {
+    return this.#runstate
+  }
+
+  /** QEMU's version as it greeted. */
+  get version(): QmpVersion {
+    if (this.#version === undefined) throw new QmpStateError('version', this.#runstate)
+    return this.#version
+  }
+
+  /**
+   * Connects, awaits the greeting and leaves capabilities negotiation. Throws QmpConnectError (exit codes 3, 4, and 9
+   * when another client holds the monitor), QmpGreetingError, QmpNegotiationError, QmpTimeoutError, QmpInterruptedError.
+   */
+  async connect(): Promise<void> {
+    if (this.#runstate !== 'idle' || this.#failure !== undefined) throw new QmpStateError('connect', this.#runstate)
+    const { signal } = this.#options
+    const deadline = Date.now() + (this.#options.timeoutMs ?? defaultConnectMs)
+    const left = (): WaitOptions => ({ timeoutMs: Math.max(1, deadline - Date.now()), signal })
+    this.#runstate = 'connecting'
+    try {
+      const socket = await openSocket(this.path, left())
+      const greeting = new Promise<QmpVersion>((resolve, reject) => {
+        this.#greeting = { resolve, reject }
+      })
+      this.#listen(socket)
+      this.#version = await this.#awaitGreeting(greeting, deadline)
+      await this.#negotiate(left())
+      this.#runstate = 'running'
+    } catch (error) {
+      this.#socket?.destroy()
+      await this.#closed
+      this.#runstate = 'idle'
+      throw error
+    }
+  }
+
+  /**
+   * Runs a command and returns what it returns. Throws QmpCommandError when QEMU refuses it. After QmpTimeoutError or
+   * QmpInterruptedError the command may still take effect; QMP runs commands in order, so the reply to any later one
+   * proves that the earlier is over.
+   */
+  async execute<C extends CommandName>(command: C, ...[args, options]: Rest<C>): Promise<CommandReturns<C>> {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#runstate !== 'running') throw new QmpStateError(command, this.#runstate)
+    return (await this.#request(command, args, options)) as CommandReturns<C>
+  }
+
+  /**
+   * Subscribes to events, from this moment on: subscribe first, then run the command whose events matter. An unread
+   * subscription holds `limit` events; reading past an overflow throws.
+   */
+  events(filter: (event: QmpEvent) => boolean = () => true, limit: number = defaultMaxEvents): EventStream {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#runstate !== 'running') throw new QmpStateError('events', this.#runstate)
+    const stream = new EventStream(filter, limit, (closed) => this.#streams.delete(closed))
+    this.#streams.add(stream)
+    return stream
+  }
+
+  /** Ends the connection; commands that still wait fail, event streams end. Never throws; may be called again. */
+  async close(): Promise<void> {
+    if (this.#runstate === 'running' || this.#runstate === 'connecting') {
+      this.#runstate = 'disconnecting'
+      for (const stream of [...this.#streams]) stream.close()
+      this.#socket?.destroy()
+    }
+    await this.#closed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #listen(socket: net.Socket): void {
+    const lines = new LineSplitter(this.#options.maxLineBytes ?? defaultMaxLineBytes)
+    this.#socket = socket
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        for (const line of lines.push(chunk)) this.#receive(line)
+      } catch (error) {
+        this.#fail(error instanceof RangeError ? this.#badPeer(error.message, error) : (error as QmpError))
+      }
+    })
+    let cause: Error | undefined
+    socket.on('error', (error) => {
+      cause = error
+    })
+    this.#closed = new Promise((resolve) => {
+      socket.once('close', () => {
+        this.#end(cause)
+        resolve()
+      })
+    })
+  }
+
+  /** What a peer gets that breaks the protocol: before its greeting it isn't a QMP monitor at all. */
+  #badPeer(why: string, cause?: unknown): QmpError {
+    const options = cause === undefined ? {} : { cause }
+    return this.#version === undefined
+      ? new QmpGreetingError(this.path, why, options)
+      : new QmpProtocolError(this.path, why, options)
+  }
+
+  #fail(error: QmpError): void {
+    this.#failure ??= error
+    this.#socket?.destroy()
+  }
+
+  #end(cause: Error | undefined): void {
+    const wasAsked = this.#runstate === 'disconnecting'
+    if (!wasAsked) {
+      const why = cause?.message ?? 'it closed the connection'
+      this.#failure ??=
+        this.#version === undefined
+          ? new QmpGreetingError(this.path, `${why} without a greeting`, { cause })
+          : new QmpConnectionLostError(this.path, why, { cause })
+    }
+    const error = this.#failure ?? new QmpStateError('a reply', 'disconnecting')
+    this.#runstate = 'idle'
+    this.#greeting?.reject(error)
+    for (const pending of this.#pending.values()) pending.reject(error)
+    this.#pending.clear()
+    for (const stream of [...this.#streams]) stream.finish(wasAsked ? undefined : error)
+  }
+
+  /** Waits in slices, and looks between them why nothing comes. */
+  async #awaitGreeting(greeting: Promise<QmpVersion>, deadline: number): Promise<QmpVersion> {
+    const { signal } = this.#options
+    let slice = firstLookMs
+    while (true) {
+      const left = deadline - Date.now()
+      try {
+        return await waitFor(greeting, 'the connection', { timeoutMs: Math.max(1, Math.min(slice, left)), signal })
+      } catch (error) {
+        if (!(error instanceof QmpTimeoutError)) throw error
+      }
+      const backlog = await readBacklog(this.path)
+      if (backlog !== undefined && backlog.waiting > 0 && backlog.accepted > 0) throw busy(this.path)
+      if (left <= slice) throw this.#noGreeting(backlog)
+      slice = looksApartMs
+    }
+  }
+
+  #noGreeting(backlog: Awaited<ReturnType<typeof readBacklog>>): QmpError {
+    if (backlog === undefined) return busy(this.path)
+    if (backlog.waiting === 0) return new QmpGreetingError(this.path, 'it took the connection and sent no greeting')
+    return new QmpConnectError(
+      'VM_NOT_ANSWERING',
+      ExitCode.TimedOut,
+      `${this.path}: its server does not take connections: a QEMU that hangs or is stopped (SIGSTOP)?`,
+    )
+  }
+
+  async #negotiate(options: WaitOptions): Promise<void> {
+    try {
+      await this.#request('qmp_capabilities', {}, options)
+    } catch (error) {
+      throw error instanceof QmpCommandError ? new QmpNegotiationError(this.path, error) : error
+    }
+  }
+
+  async #request(command: string, args: unknown, options: WaitOptions = {}): Promise<Json> {
+    if (options.signal?.aborted) throw new QmpInterruptedError(command)
+    const id = `vblk-${this.#nextId++}`
+    const request: QmpRequest = { execute: command, arguments: args ?? {} }
+    const line = formatJson({ ...request, id })
+    const reply = new Promise<Json>((resolve, reject) => {
+      this.#pending.set(id, { request, resolve, reject })
+    })
+    this.#options.trace?.('send', line)
+    this.#socket?.write(`${line}\n`)
+    const timeoutMs = options.timeoutMs ?? this.#options.commandTimeoutMs ?? defaultCommandMs
+    return await waitFor(reply, command, { timeoutMs, signal: options.signal })
+  }
+
+  #receive(line: string): void {
+    if (line.trim() === '') return
+    this.#options.trace?.('receive', line)
+    const message = this.#parse(line)
+    if (this.#version === undefined) this.#greet(message)
+    else if (typeof message.event === 'string') this.#dispatch(message)
+    else this.#settle(message)
+  }
+
+  #parse(line: string): { [key: string]: Json } {
+    let message: Json
+    try {
+      message = parseJson(line)
+    } catch (error) {
+      throw this.#badPeer(`it sent what is not JSON: ${excerpt(line)}`, error)
+    }
+    if (!isObject(message)) throw this.#badPeer(`it sent what is not an object: ${excerpt(line)}`)
+    return message
+  }
+
+  #greet(message: { [key: string]: Json }): void {
+    const version = isObject(message.QMP) ? message.QMP.version : undefined
+    if (!isVersion(version)) throw this.#badPeer(`it greeted with ${excerpt(formatJson(message))}`)
+    this.#version = version
+    this.#greeting?.resolve(version)
+  }
+
+  #dispatch(message: { [key: string]: Json }): void {
+    const data = isObject(message.data) ? message.data : {}
+    const timestamp = isObject(message.timestamp) ? message.timestamp : { seconds: -1, microseconds: -1 }
+    const event = { event: message.event, data, timestamp } as unknown as QmpEvent
+    for (const stream of [...this.#streams]) stream.offer(event)
+  }
+
+  #settle(reply: { [key: string]: Json }): void {
+    // A reply to a command that nobody waits for any more still finds its entry here.
+    const pending = typeof reply.id === 'string' ? this.#pending.get(reply.id) : undefined
+    if (pending === undefined) throw this.#badPeer(`a reply that nobody asked for: ${excerpt(formatJson(reply))}`)
+    this.#pending.delete(reply.id as string)
+    const { return: value, error } = reply
+    if (value !== undefined) pending.resolve(value)
+    else if (isObject(error) && typeof error.class === 'string' && typeof error.desc === 'string') {
+      pending.reject(new QmpCommandError(pending.request, error.class, error.desc, reply))
+    } else {
+      const failure = this.#badPeer(`neither return nor error in its reply: ${excerpt(formatJson(reply))}`)
+      pending.reject(failure)
+      throw failure
+    }
+  }
+}
+
+function isObject(value: Json | undefined): value is { [key: string]: Json } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isVersion(value: Json | undefined): value is Json & QmpVersion {
+  if (!isObject(value) || !isObject(value.qemu) || typeof value.package !== 'string') return false
+  const { major, minor, micro } = value.qemu
+  return typeof major === 'number' && typeof minor === 'number' && typeof micro === 'number'
+}
+
+/** The beginning of a peer's words, on one line and without control characters. */
+function excerpt(text: string): string {
+  const printable = text.slice(0, 80).replace(/[^\x20-\x7e]/g, '?')
+  return text.length > 80 ? `${printable}…` : printable
+}

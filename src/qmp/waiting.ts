@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { QmpInterruptedError, QmpTimeoutError } from './errors.ts'
+
+export interface WaitOptions {
+  /** Milliseconds; without it the wait has no end of its own. */
+  timeoutMs?: number | undefined
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Settles as the given promise does, or earlier: with QmpTimeoutError or QmpInterruptedError, whose text names what was
+ * waited for. The promise itself goes on; its late result is dropped.
+ */
+export function waitFor<T>(promise: Promise<T>, what: string, { timeoutMs, signal }: WaitOptions): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined
+    const onAbort = () => settle(() => reject(new QmpInterruptedError(what)))
+    const settle = (how: () => void) => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+      how()
+    }
+    promise.then(
+      (value) => settle(() => resolve(value)),
+      (error) => settle(() => reject(error)),
+    )
+    if (signal?.aborted) return onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    if (timeoutMs !== undefined) {
+      timer = setTimeout(() => settle(() => reject(new QmpTimeoutError(what, timeoutMs))), timeoutMs)
+    }
+  })
+}
