@@ -8,6 +8,7 @@ export default {
   },
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   modulePathIgnorePatterns: ['<rootDir>/.cache/', '<rootDir>/dist/'],
+  reporters: ['default', '<rootDir>/test/count-reporter.js'],
   // The lab's suites share one emulated machine, and two cores don't carry two of them.
   maxWorkers: 1,
 }

@@ -97,11 +97,11 @@ export class Guest {
       ...(options.incoming ? ['-incoming', 'defer'] : []),
       ...(options.args ?? []),
     ].flat()
-    const start = 'log=$1; shift; setsid -f "$@" >"$log" 2>&1 </dev/null'
-    await lab.check(['sh', '-c', start, 'sh', `${dir}/qemu.log`, 'qemu-system-x86_64', ...args])
+    const start = 'dir=$1; shift; setsid "$@" >"$dir/qemu.log" 2>&1 </dev/null & echo $! >"$dir/pid"'
+    await lab.check(['sh', '-c', start, 'sh', dir, 'qemu-system-x86_64', ...args])
     const ready =
-      'for i in $(seq 600); do [ -S "$1" ] && exit 0; pgrep -f "$1" >/dev/null || exit 1; sleep 0.1; done; exit 1'
-    const up = await lab.exec(['sh', '-c', ready, 'sh', guest.spare])
+      'for i in $(seq 600); do [ -S "$1" ] && exit 0; kill -0 "$(cat "$2")" || exit 1; sleep 0.1; done; exit 1'
+    const up = await lab.exec(['sh', '-c', ready, 'sh', guest.spare, `${dir}/pid`])
     if (up.exitCode !== 0) throw new Error(`QEMU of guest ${options.name} did not start: ${await guest.qemuLog()}`)
     return guest
   }
@@ -201,14 +201,18 @@ export class Guest {
     return kernelFaults(await this.console())
   }
 
+  #signal(name: string): Promise<ExecResult> {
+    return this.lab.exec(['sh', '-c', 'kill -s "$1" "$(cat "$2")"', 'sh', name, `${this.#dir}/pid`])
+  }
+
   /** Whether its QEMU process lives. */
   async alive(): Promise<boolean> {
-    return (await this.lab.exec(['pgrep', '-f', this.qmp])).exitCode === 0
+    return (await this.#signal('0')).exitCode === 0
   }
 
   /** Kills QEMU and waits for its end. */
   async kill(): Promise<void> {
-    await this.lab.exec(['pkill', '-KILL', '-f', this.qmp])
+    await this.#signal('KILL')
     for (let i = 0; i < 100 && (await this.alive()); i++) await sleep(50)
   }
 }
