@@ -1,0 +1,7 @@
+#!/usr/bin/env -S node --import tsx
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Runs the commands from src, without a build: node --import tsx bin/dev.js COMMAND…
+import { fileURLToPath } from 'node:url'
+import { main } from '../src/ui/main.ts'
+
+await main(fileURLToPath(new URL('..', import.meta.url)), 'src')
