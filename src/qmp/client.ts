@@ -254,7 +254,7 @@ export class QmpClient {
   }
 
   async #request(command: string, args: unknown, options: WaitOptions = {}): Promise<Json> {
-    if (options.signal?.aborted) throw new QmpInterruptedError(command)
+    if (options.signal?.aborted) throw new QmpInterruptedError(command, options.signal.reason)
     const id = `vblk-${this.#nextId++}`
     const request: QmpRequest = { execute: command, arguments: args ?? {} }
     const line = formatJson({ ...request, id })

@@ -76,8 +76,8 @@ export class QmpTimeoutError extends QmpError {
 export class QmpInterruptedError extends QmpError {
   override readonly name = 'QmpInterruptedError'
 
-  constructor(what: string) {
-    super('INTERRUPTED', ExitCode.Interrupted, `interrupted while waiting for ${what}`)
+  constructor(what: string, cause: unknown) {
+    super('INTERRUPTED', ExitCode.Interrupted, `interrupted while waiting for ${what}`, { cause })
   }
 }
 

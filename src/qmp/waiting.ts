@@ -15,7 +15,7 @@ export interface WaitOptions {
 export function waitFor<T>(promise: Promise<T>, what: string, { timeoutMs, signal }: WaitOptions): Promise<T> {
   return new Promise((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined
-    const onAbort = () => settle(() => reject(new QmpInterruptedError(what)))
+    const onAbort = () => settle(() => reject(new QmpInterruptedError(what, signal?.reason)))
     const settle = (how: () => void) => {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)
