@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type { BlockInfo, Json, WaitOptions } from '../qmp/index.ts'
+import { isDriven } from '../vm/guest-driver.ts'
+import { listChildren, peripheral, peripheralAnon, type QomChild, readProperty } from '../vm/qom.ts'
+import { type Vm, vhostBlkPci } from '../vm/vm.ts'
+import type { DatapathChoice } from './spec.ts'
+import { readVhostState, type VhostState } from './vhost-state.ts'
+
+export type WriteCache = 'writeback' | 'writethrough'
+
+/**
+ * Who serves the disk now. Idle: nobody, because the guest's driver hasn't started the device or the VM stands still;
+ * who will serve it shows when it starts.
+ */
+export type Datapath = 'kernel' | 'userspace' | 'idle'
+
+/** A virtio-blk disk of a VM, as QEMU tells it now. */
+export interface DiskInfo {
+  /** Null for a device that was given none. */
+  id: string | null
+  /** The device's path in QEMU's object tree. */
+  path: string
+  /** The device's QOM type. */
+  type: string
+  /** The block node that the device uses; null for a drive without a medium. */
+  node: string | null
+  file: string | null
+  sizeBytes: number | null
+  readOnly: boolean
+  /** none: O_DIRECT. unsafe: flushes are ignored. */
+  cache: 'none' | 'writeback' | 'unsafe' | null
+  /** The device property write-cache. */
+  writeCacheSetting: 'auto' | WriteCache
+  /** What realize or a reset sets, and what the guest has now; null when this device can't tell. */
+  writeCache: { original: WriteCache | null; current: WriteCache | null }
+  serial: string
+  queues: number | null
+  bus: string | null
+  addr: string | null
+  /** The device property vhost; null for a device that has none. */
+  datapathSetting: DatapathChoice | null
+  datapath: Datapath
+  /** Why it is not the kernel; "" when it is. */
+  reason: string
+  /** Figures from the kernel; null for a device that never uses it. */
+  kernel: Omit<VhostState, 'active' | 'reason'> | null
+}
+
+/** Lists the virtio-blk disks of a VM, those with a name first. */
+export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<DiskInfo[]> {
+  const named = await listChildren(vm, peripheral, options)
+  const anonymous = await listChildren(vm, peripheralAnon, options)
+  const blocks = await vm.qmp.execute('query-block', {}, options)
+  const { running, status } = await vm.qmp.execute('query-status', {}, options)
+  const standstill = running ? undefined : `the VM is not running (${status})`
+  const disks: DiskInfo[] = []
+  for (const device of sortByName(named)) {
+    if (isDisk(device)) disks.push(await readDisk(vm, device, device.name, blocks, standstill, options))
+  }
+  for (const device of sortByName(anonymous)) {
+    if (isDisk(device)) disks.push(await readDisk(vm, device, null, blocks, standstill, options))
+  }
+  return disks
+}
+
+/** One disk by its id; undefined when no disk has it. */
+export async function findDisk(vm: Vm, id: string, options: WaitOptions = {}): Promise<DiskInfo | undefined> {
+  return (await listDisks(vm, options)).find((disk) => disk.id === id)
+}
+
+/** Whether a device is a disk that vblk deals with: ours, or the one that it can stand in for. */
+export function isDisk(device: QomChild): boolean {
+  return device.type === vhostBlkPci || /^virtio-blk-pci(-(non-)?transitional)?$/.test(device.type)
+}
+
+async function readDisk(
+  vm: Vm,
+  device: QomChild,
+  id: string | null,
+  blocks: BlockInfo[],
+  standstill: string | undefined,
+  options: WaitOptions,
+): Promise<DiskInfo> {
+  const property = (name: string) => readProperty(vm, device.path, name, options)
+  const inserted = blocks.find(({ qdev }) => qdev === device.path || qdev?.startsWith(`${device.path}/`))?.inserted
+  const state = await readVhostState(vm, device.path, options)
+  const queues = await property('num-queues')
+  return {
+    id,
+    path: device.path,
+    type: device.type,
+    node: inserted?.['node-name'] ?? null,
+    file: inserted?.image.filename ?? null,
+    sizeBytes: inserted === undefined ? null : Number(inserted.image['virtual-size']),
+    readOnly: inserted?.ro ?? false,
+    cache: inserted === undefined ? null : cacheMode(inserted.cache),
+    writeCacheSetting: writeCacheSetting(await property('write-cache')),
+    writeCache: {
+      original: writeCache(await property('original-write-cache')),
+      current: writeCache(await property('current-write-cache')),
+    },
+    serial: text(await property('serial')) ?? '',
+    queues: queues === undefined ? null : Number(queues),
+    bus:
+      text(await property('parent_bus'))
+        ?.split('/')
+        .at(-1) ?? null,
+    addr: text(await property('legacy-addr')),
+    datapathSetting: datapathSetting(await property('vhost')),
+    ...(await readDatapath(vm, device, state, standstill, options)),
+    kernel: state === undefined ? null : kernelFigures(state),
+  }
+}
+
+async function readDatapath(
+  vm: Vm,
+  device: QomChild,
+  state: VhostState | undefined,
+  standstill: string | undefined,
+  options: WaitOptions,
+): Promise<{ datapath: Datapath; reason: string }> {
+  if (state?.active) return { datapath: 'kernel', reason: '' }
+  if (standstill !== undefined) return { datapath: 'idle', reason: standstill }
+  if ((await isDriven(vm, device.path, options)) === false) {
+    return { datapath: 'idle', reason: "the guest's driver has not started the disk" }
+  }
+  return { datapath: 'userspace', reason: state?.reason ?? `a ${device.type} has no kernel datapath` }
+}
+
+function kernelFigures({ fds, runningQueues, requests, errors }: VhostState): DiskInfo['kernel'] {
+  return { fds, runningQueues, requests, errors }
+}
+
+function cacheMode(cache: { direct: boolean; 'no-flush': boolean }): DiskInfo['cache'] {
+  if (cache['no-flush']) return 'unsafe'
+  return cache.direct ? 'none' : 'writeback'
+}
+
+function writeCacheSetting(value: Json | undefined): DiskInfo['writeCacheSetting'] {
+  if (value === 'on') return 'writeback'
+  return value === 'off' ? 'writethrough' : 'auto'
+}
+
+function writeCache(value: Json | undefined): WriteCache | null {
+  if (typeof value !== 'boolean') return null
+  return value ? 'writeback' : 'writethrough'
+}
+
+function datapathSetting(value: Json | undefined): DatapathChoice | null {
+  if (value === 'on') return 'kernel'
+  if (value === 'off') return 'userspace'
+  return value === 'auto' ? 'auto' : null
+}
+
+function text(value: Json | undefined): string | null {
+  return typeof value === 'string' ? value : null
+}
+
+function sortByName(devices: QomChild[]): QomChild[] {
+  return [...devices].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }))
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type { BlockdevRawOptions, DeviceAddOptions } from '../qmp/index.ts'
+import { vhostBlkPci } from '../vm/vm.ts'
+import { fileNodeName, nodeName } from './names.ts'
+import type { DiskSpec } from './spec.ts'
+
+/** A QMP command as it goes to QEMU. */
+export interface PlannedCommand {
+  execute: string
+  arguments: object
+}
+
+/** QEMU's words for our choices. */
+export const vhostProperty = { kernel: 'on', userspace: 'off', auto: 'auto' } as const
+export const writeCacheProperty = { writeback: 'on', writethrough: 'off', auto: 'auto' } as const
+
+/** The arguments of blockdev-add: an explicit raw node, so that QEMU never guesses a format from what the guest wrote. */
+export function blockdevAddArguments(spec: DiskSpec): BlockdevRawOptions {
+  const direct = spec.cache === 'none'
+  const common = {
+    'read-only': spec.readOnly,
+    discard: spec.readOnly ? 'ignore' : 'unmap',
+    cache: { direct, 'no-flush': false },
+  } as const
+  return {
+    driver: 'raw',
+    'node-name': nodeName(spec.id),
+    ...common,
+    file: {
+      driver: spec.source.driver,
+      'node-name': fileNodeName(spec.id),
+      filename: spec.source.file,
+      // Linux AIO needs O_DIRECT.
+      aio: direct ? 'native' : 'threads',
+      locking: 'auto',
+      // Without this QEMU may open a writable disk read-only and find out at the first write.
+      'auto-read-only': false,
+      ...common,
+    },
+  }
+}
+
+/** The arguments of device_add on a bus. */
+export function deviceAddArguments(spec: DiskSpec, bus: string): DeviceAddOptions {
+  const options: DeviceAddOptions = {
+    driver: vhostBlkPci,
+    id: spec.id,
+    bus,
+    drive: nodeName(spec.id),
+    vhost: vhostProperty[spec.datapath],
+    'write-cache': writeCacheProperty[spec.writeCache],
+  }
+  if (spec.addr !== undefined) options.addr = spec.addr
+  if (spec.serial !== undefined) options.serial = spec.serial
+  if (spec.queues !== undefined) options['num-queues'] = spec.queues
+  return options
+}
+
+/** What undoes both, in order. */
+export function removalCommands(id: string, present: { device: boolean; node: boolean }): PlannedCommand[] {
+  const commands: PlannedCommand[] = []
+  if (present.device) commands.push({ execute: 'device_del', arguments: { id } })
+  if (present.node) commands.push({ execute: 'blockdev-del', arguments: { 'node-name': nodeName(id) } })
+  return commands
+}
