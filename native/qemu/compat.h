@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every difference between QEMU versions, and everything that reaches into a QEMU structure without a public accessor.
+ * The rest of the device reads as if written for QEMU 10.0.
+ *
+ * The layouts assumed here are compared with the sources at build time (see check_layouts in "build").
+ */
+#ifndef VHOST_BLK_COMPAT_H
+#define VHOST_BLK_COMPAT_H
+
+#include "qemu/osdep.h"
+#include "block/block_int.h"
+#include "hw/virtio/virtio-blk.h"
+#include "hw/virtio/virtio-bus.h"
+#include "hw/virtio/virtio-pci.h"
+#include "qom/object.h"
+
+#if QEMU_VERSION_MAJOR != 10 || QEMU_VERSION_MINOR != 0
+#error "this device is written for QEMU 10.0; other versions need their differences in compat.h"
+#endif
+
+/* The second argument of a class_init function (10.1 makes it const). */
+typedef void *VHostBlkClassData;
+
+/**
+ * The descriptor that QEMU's file-posix driver ("file" and "host_device") has open for a node.
+ * It belongs to the driver and may be another after any reopen or permission change: read it anew at each use.
+ */
+static inline int vblk_file_posix_fd(BlockDriverState *bs)
+{
+    return *(int *)bs->opaque;
+}
+
+/** Where the disk of a node of the raw format begins in its file, in bytes. */
+static inline uint64_t vblk_raw_format_offset(BlockDriverState *bs)
+{
+    return *(uint64_t *)bs->opaque;
+}
+
+/**
+ * Tells the block layer that a node was written to by someone else. Without it the next flush of the node is skipped,
+ * because QEMU remembers that nothing was written since the last one.
+ */
+static inline void vblk_mark_written(BlockDriverState *bs)
+{
+    qatomic_inc(&bs->write_gen);
+}
+
+/** Size of the instances of the type that @klass describes, in bytes, as the running binary has it. */
+static inline size_t vblk_instance_size(ObjectClass *klass)
+{
+    struct {
+        const char *name;
+        size_t class_size;
+        size_t instance_size;
+    } *type = *(void **)klass;
+
+    return type->instance_size;
+}
+
+/** Offset of the named property of a device class in its instances, or -1. */
+static inline ptrdiff_t vblk_property_offset(DeviceClass *dc, const char *name)
+{
+    for (size_t i = 0; i < dc->props_count_; i++) {
+        if (g_str_equal(dc->props_[i].name, name)) {
+            return dc->props_[i].offset;
+        }
+    }
+    return -1;
+}
+
+#endif
