@@ -73,12 +73,14 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         return;
     }
     vblk_switch_init(v);
+    vblk_intercept_add(v);
 }
 
 static void vhost_blk_unrealize(DeviceState *dev)
 {
     VHostBlk *v = VHOST_BLK(dev);
 
+    vblk_intercept_remove(v);
     vblk_switch_cleanup(v);
     vblk_kernel_close(v);
     g_clear_pointer(&v->no_kernel, g_free);

@@ -103,6 +103,12 @@ void vblk_restart_datapath(VHostBlk *v);
 void vblk_switch_init(VHostBlk *v);
 void vblk_switch_cleanup(VHostBlk *v);
 
+/* intercept.c */
+
+/** From now on monitor commands that the kernel must not bypass find the disk's rings at rest. */
+void vblk_intercept_add(VHostBlk *v);
+void vblk_intercept_remove(VHostBlk *v);
+
 /* device.c */
 
 /** The methods of virtio-blk-device, which this type wraps. */
