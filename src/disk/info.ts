@@ -5,7 +5,7 @@ import { isDriven } from '../vm/guest-driver.ts'
 import { listChildren, peripheral, peripheralAnon, type QomChild, readProperty } from '../vm/qom.ts'
 import { type Vm, vhostBlkPci } from '../vm/vm.ts'
 import type { DatapathChoice } from './spec.ts'
-import { readVhostState, type VhostState } from './vhost-state.ts'
+import { notStarted, readVhostState, type VhostState } from './vhost-state.ts'
 
 export type WriteCache = 'writeback' | 'writethrough'
 
@@ -41,7 +41,7 @@ export interface DiskInfo {
   /** The device property vhost; null for a device that has none. */
   datapathSetting: DatapathChoice | null
   datapath: Datapath
-  /** Why it is not the kernel; "" when it is. */
+  /** Why it is not the kernel, now or as soon as the disk is started; "" when it is. */
   reason: string
   /** Figures from the kernel; null for a device that never uses it. */
   kernel: Omit<VhostState, 'active' | 'reason'> | null
@@ -121,9 +121,9 @@ async function readDatapath(
   options: WaitOptions,
 ): Promise<{ datapath: Datapath; reason: string }> {
   if (state?.active) return { datapath: 'kernel', reason: '' }
-  if (standstill !== undefined) return { datapath: 'idle', reason: standstill }
+  if (standstill !== undefined) return { datapath: 'idle', reason: state?.reason ?? standstill }
   if ((await isDriven(vm, device.path, options)) === false) {
-    return { datapath: 'idle', reason: "the guest's driver has not started the disk" }
+    return { datapath: 'idle', reason: state?.reason ?? notStarted }
   }
   return { datapath: 'userspace', reason: state?.reason ?? `a ${device.type} has no kernel datapath` }
 }

@@ -26,6 +26,7 @@ export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmO
   const qmp = await QmpClient.connect({
     path: name,
     timeoutMs: Math.min(timeoutMs ?? connectMs, connectMs),
+    commandTimeoutMs: timeoutMs,
     signal,
     trace: trace && ((direction, line) => trace(`${direction === 'send' ? '->' : '<-'} ${line}`)),
   })

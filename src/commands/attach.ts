@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { Args, Flags } from '@oclif/core'
+import { type AttachResult, attachDisk } from '../disk/attach.ts'
+import { checkRequest } from '../disk/spec.ts'
+import { BaseCommand, type Context } from '../ui/base-command.ts'
+import { formatCommands, formatDatapath, vmArgument } from '../ui/disk-text.ts'
+import { withVm } from '../vm/vm.ts'
+
+export default class Attach extends BaseCommand<AttachResult> {
+  static override summary = 'give a running VM a disk that the host kernel serves'
+
+  static override description =
+    `Adds a raw file or block device to a VM as a virtio-blk disk and waits until it is there.
+With --datapath kernel it also waits for the guest's driver, since only then the kernel can begin.
+Attaching the very disk that is attached already changes nothing and succeeds.`
+
+  static override examples = [
+    '<%= config.bin %> attach /run/vm1.qmp /dev/vg0/data --id data',
+    '<%= config.bin %> attach /run/vm1.qmp disk.img --id disk1 --serial D1 --queues 4 --dry-run',
+  ]
+
+  static override args = {
+    vm: vmArgument(),
+    file: Args.string({ description: 'raw image file or block device', required: true }),
+  }
+
+  static override flags = {
+    id: Flags.string({ description: "the disk's id in the VM", required: true }),
+    'read-only': Flags.boolean({ description: 'let the guest only read' }),
+    raw: Flags.boolean({ description: 'take the bytes as the disk even if they begin like an image format' }),
+    cache: Flags.option({
+      description: "the host's page cache: none (O_DIRECT) or writeback",
+      options: ['none', 'writeback'] as const,
+      default: 'none' as const,
+    })(),
+    'write-cache': Flags.option({
+      description: 'the write cache that the guest sees at first',
+      options: ['auto', 'writeback', 'writethrough'] as const,
+      default: 'auto' as const,
+    })(),
+    serial: Flags.string({ description: 'what the guest reads as the serial, 20 characters at most' }),
+    queues: Flags.integer({ description: 'number of virtqueues (one per virtual CPU if not given)' }),
+    bus: Flags.string({ description: 'bus to plug it into (the first free hot-plug port if not given)' }),
+    addr: Flags.string({ description: 'PCI address on that bus, like 3 or 3.0', dependsOn: ['bus'] }),
+    datapath: Flags.option({
+      description: 'who serves it: kernel (or fail), userspace (QEMU), auto (the kernel if it can)',
+      options: ['kernel', 'userspace', 'auto'] as const,
+      default: 'kernel' as const,
+    })(),
+    'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
+  }
+
+  static override defaultTimeout = 30
+
+  protected override async execute(context: Context<typeof Attach>): Promise<AttachResult> {
+    const { flags, args, signal, timeoutMs, progress, trace } = context
+    const spec = await checkRequest({
+      id: flags.id,
+      file: args.file,
+      readOnly: flags['read-only'],
+      raw: flags.raw,
+      cache: flags.cache,
+      writeCache: flags['write-cache'],
+      datapath: flags.datapath,
+      serial: flags.serial,
+      queues: flags.queues,
+      bus: flags.bus,
+      addr: flags.addr,
+    })
+    return await withVm(args.vm, { timeoutMs, signal, trace }, (vm) =>
+      attachDisk(vm, spec, { timeoutMs, signal, report: progress, dryRun: flags['dry-run'] }),
+    )
+  }
+
+  protected override render({ id, changed, disk, commands, dryRun }: AttachResult): string {
+    if (disk === null) return formatCommands(commands)
+    if (changed) return `${id} is attached; datapath: ${formatDatapath(disk)}`
+    return `${id} is attached already${dryRun ? ': nothing to do' : ''}; datapath: ${formatDatapath(disk)}`
+  }
+}

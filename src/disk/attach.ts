@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { ExitCode, VblkError } from '../errors.ts'
+import { QmpCommandError, QmpTimeoutError } from '../qmp/index.ts'
+import { findDevice } from '../vm/qom.ts'
+import { listSlots } from '../vm/slots.ts'
+import { requireVhostBlk, type Vm } from '../vm/vm.ts'
+import { awaitDatapath } from './datapath.ts'
+import { pendingUnplug } from './detach.ts'
+import { differences } from './differences.ts'
+import { type DiskInfo, findDisk, isDisk } from './info.ts'
+import { nodeName } from './names.ts'
+import { blockdevAddArguments, deviceAddArguments, type PlannedCommand } from './plan.ts'
+import { explainRefusal } from './refusals.ts'
+import type { OperationOptions } from './report.ts'
+import type { DiskSpec } from './spec.ts'
+import { hasNode, removeNode, unplug } from './unplug.ts'
+
+export interface AttachResult {
+  id: string
+  /** False when the very disk was attached already. */
+  changed: boolean
+  /** The disk as it is now; null in a dry run of something new. */
+  disk: DiskInfo | null
+  /** What was sent, or would be. */
+  commands: PlannedCommand[]
+  dryRun: boolean
+}
+
+/**
+ * Gives a running VM a disk: adds the block node, then the device, and waits until the disk is there and, if the kernel
+ * shall serve it, until the guest's driver has started it. Whatever fails on the way, what was added is removed again.
+ * Throws VblkError: exit codes 4, 5; 6 when the guest must still give back a device that was to be removed; 8 when it
+ * can't be told what is left.
+ */
+export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptions): Promise<AttachResult> {
+  const { signal, dryRun, report } = options
+  const { id } = spec
+  await requireVhostBlk(vm, { signal })
+  const existing = await findSame(vm, spec, signal)
+  if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }
+  const node = blockdevAddArguments(spec)
+  const device = deviceAddArguments(spec, spec.bus ?? (await chooseBus(vm, signal)))
+  const commands = [
+    { execute: 'blockdev-add', arguments: node },
+    { execute: 'device_add', arguments: device },
+  ]
+  if (dryRun) return { id, changed: false, disk: null, commands, dryRun }
+
+  signal.throwIfAborted()
+  try {
+    await report.step(`opening ${spec.source.file}`, () => vm.qmp.execute('blockdev-add', node, { signal }))
+    await report.step(`plugging in ${id}`, () => vm.qmp.execute('device_add', device, { signal }))
+    const disk = await awaitDatapath(vm, spec, options)
+    return { id, changed: true, disk, commands, dryRun }
+  } catch (error) {
+    await rollBack(vm, id, options)
+    throw explainFailure(error, spec)
+  }
+}
+
+/** The disk, if it is attached as asked. Throws VblkError (exit code 5) for anything else that stands in the way. */
+async function findSame(vm: Vm, spec: DiskSpec, signal: AbortSignal): Promise<DiskInfo | undefined> {
+  const { id } = spec
+  const device = await findDevice(vm, id, { signal })
+  if (device === undefined) {
+    if (!(await hasNode(vm, nodeName(id), { signal }))) return undefined
+    throw new VblkError(
+      'NODE_EXISTS',
+      ExitCode.Refused,
+      `a block node ${nodeName(id)} without a device is there already`,
+      {
+        hint: `if an interrupted command left it: vblk detach ${vm.name} ${id}`,
+      },
+    )
+  }
+  const disk = isDisk(device) ? await findDisk(vm, id, { signal }) : undefined
+  if (disk === undefined) {
+    throw new VblkError('ID_TAKEN', ExitCode.Refused, `the id ${id} belongs to a ${device.type} of this VM`, {
+      hint: 'choose another --id',
+    })
+  }
+  const found = await differences(disk, spec)
+  if (found.length === 0) return disk
+  throw new VblkError('DISK_DIFFERS', ExitCode.Refused, `${id} is attached already, and differs: ${found.join('; ')}`, {
+    hint: 'detach it first, or choose another --id',
+    details: { differences: found },
+  })
+}
+
+async function chooseBus(vm: Vm, signal: AbortSignal): Promise<string> {
+  const slots = await listSlots(vm, { signal })
+  const free = slots.find((slot) => slot.occupants.length === 0)
+  if (free !== undefined) return free.bus
+  const what =
+    slots.length === 0 ? 'has no hot-pluggable PCIe port' : `has no free one among ${slots.length} hot-plug ports`
+  throw new VblkError('NO_FREE_SLOT', ExitCode.Refused, `${vm.name}: this VM ${what}`, {
+    hint: 'start QEMU with more "-device pcie-root-port,id=…,chassis=N", or name a --bus',
+  })
+}
+
+function explainFailure(error: unknown, spec: DiskSpec): unknown {
+  if (error instanceof QmpCommandError) return explainRefusal(error, spec)
+  if (!(error instanceof QmpTimeoutError)) return error
+  return new VblkError('ATTACH_TIMED_OUT', ExitCode.RolledBack, `${error.message}; what was added is removed again`, {
+    cause: error,
+  })
+}
+
+// Long enough for a guest that is well, short enough for someone who has just pressed Ctrl-C.
+const rollbackMs = 15_000
+
+/**
+ * Removes what was added and proves that it is gone. QMP runs commands in order, so an answer here also means that an
+ * add which was given up half-way is over.
+ */
+async function rollBack(vm: Vm, id: string, { report }: OperationOptions): Promise<void> {
+  try {
+    await report.step(`removing ${id} again`, async () => {
+      if ((await findDevice(vm, id)) !== undefined) {
+        const outcome = await unplug(vm, id, { timeoutMs: rollbackMs })
+        if (outcome === 'pending')
+          throw pendingUnplug(vm, id, `the attach failed, and the guest has not given back ${id}`)
+      }
+      await removeNode(vm, id)
+    })
+  } catch (error) {
+    if (error instanceof VblkError && error.code === 'DETACH_PENDING') throw error
+    throw new VblkError(
+      'ROLLBACK_FAILED',
+      ExitCode.Unknown,
+      `the attach failed, and so did removing what it had added: ${(error as Error).message}`,
+      { hint: `if the VM still runs, ask it with: vblk list ${vm.name}`, cause: error },
+    )
+  }
+}
