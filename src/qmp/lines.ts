@@ -2,7 +2,7 @@
 
 const newline = 0x0a
 
-/** Cuts a byte stream into lines. A reply of megabytes arrives in many chunks and is joined once. */
+/** Cuts a byte stream into lines, which QMP ends with CR LF. A reply of megabytes arrives in many chunks and is joined once. */
 export class LineSplitter {
   readonly #maxBytes: number
   #chunks: Buffer[] = []
@@ -18,7 +18,7 @@ export class LineSplitter {
     let start = 0
     for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, start)) {
       this.#keep(chunk.subarray(start, end))
-      lines.push(Buffer.concat(this.#chunks, this.#bytes).toString('utf8'))
+      lines.push(Buffer.concat(this.#chunks, this.#bytes).toString('utf8').replace(/\r$/, ''))
       this.#chunks = []
       this.#bytes = 0
       start = end + 1

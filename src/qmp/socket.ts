@@ -59,7 +59,7 @@ async function checkIsSocket(socketPath: string): Promise<void> {
 }
 
 function isErrno(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string' && 'syscall' in error
+  return typeof error === 'object' && error !== null && 'code' in error && 'syscall' in error
 }
 
 function explainErrno(socketPath: string, cause: NodeJS.ErrnoException): QmpConnectError {
