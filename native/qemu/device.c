@@ -109,6 +109,12 @@ static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t index)
     }
 }
 
+/* For the monitor's x-query-virtio-…, which ask for it while the kernel has the rings. */
+static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
+{
+    return &VHOST_BLK(vdev)->hdev;
+}
+
 /* ---- write cache ---- */
 
 static void flushed(void *opaque, int ret)
@@ -340,6 +346,7 @@ static void vhost_blk_class_init(ObjectClass *klass, VHostBlkClassData data)
     vdc->unrealize = vhost_blk_unrealize;
     vdc->reset = vhost_blk_reset;
     vdc->queue_reset = vhost_blk_queue_reset;
+    vdc->get_vhost = vhost_blk_get_vhost;
     vdc->set_config = vhost_blk_set_config;
     vdc->set_status = vhost_blk_set_status;
     vdc->post_load = vhost_blk_post_load;
