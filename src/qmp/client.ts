@@ -101,6 +101,12 @@ export class QmpClient {
     return this.#version
   }
 
+  /** The connection's own descriptor, to ask the kernel who is at its other end; undefined without a connection. */
+  get descriptor(): number | undefined {
+    // Node has no public way to it.
+    return (this.#socket as unknown as { _handle?: { fd?: number } | null } | undefined)?._handle?.fd
+  }
+
   /**
    * Connects, awaits the greeting and leaves capabilities negotiation. Throws QmpConnectError (exit codes 3, 4, and 9
    * when another client holds the monitor), QmpGreetingError, QmpNegotiationError, QmpTimeoutError, QmpInterruptedError.

@@ -167,13 +167,17 @@ export interface CommandMap {
   'query-named-block-nodes': { arguments: { flat?: boolean }; returns: BlockDeviceInfo[] }
   'blockdev-add': { arguments: BlockdevRawOptions; returns: None }
   'blockdev-del': { arguments: { 'node-name': string }; returns: None }
+  /** Since 10.0; without a node all nodes. */
+  'blockdev-set-active': { arguments: { 'node-name'?: string; active: boolean }; returns: None }
   device_add: { arguments: DeviceAddOptions; returns: None }
   device_del: { arguments: { id: string }; returns: None }
   stop: { arguments: None; returns: None }
   cont: { arguments: None; returns: None }
   quit: { arguments: None; returns: None }
+  system_reset: { arguments: None; returns: None }
   migrate: { arguments: { uri: string }; returns: None }
-  'migrate-incoming': { arguments: { uri: string }; returns: None }
+  /** Since 9.1 with `exit-on-error`: false keeps a QEMU whose load failed, so that it can be asked why. */
+  'migrate-incoming': { arguments: { uri: string; 'exit-on-error'?: boolean }; returns: None }
   'migrate-continue': { arguments: { state: MigrationStatus }; returns: None }
   migrate_cancel: { arguments: None; returns: None }
   'query-migrate': { arguments: None; returns: MigrationInfo }
