@@ -156,7 +156,7 @@ export class Guest {
 
   /** Ends the load and returns its verdict, a line that begins with "vload: ok" if all data was as written. */
   async stopLoad(): Promise<string> {
-    await this.check(['sh', '-c', 'pkill -TERM vload || true'])
+    await this.check(['sh', '-c', 'kill -TERM "$(cat /run/vload.pid)"'])
     await this.#awaitLoad('errors=')
     const log = (await this.check(['cat', '/run/vload.log'])).trim().split('\n')
     return log.at(-1) ?? ''
@@ -186,6 +186,20 @@ export class Guest {
       }
     }
     throw new Error(`${command}: no answer from guest ${this.name}'s monitor: ${stdout}${stderr}`)
+  }
+
+  /**
+   * Asks until the answer is as wanted.
+   *
+   * @throws Error with the last answer if that takes longer than a minute
+   */
+  async until(command: string, wanted: (reply: unknown) => boolean): Promise<void> {
+    let reply: unknown
+    for (const end = Date.now() + 60_000; Date.now() < end; await sleep(200)) {
+      reply = await this.ask(command)
+      if (wanted(reply)) return
+    }
+    throw new Error(`guest ${this.name}: ${command} still answers ${JSON.stringify(reply)}`)
   }
 
   async console(): Promise<string> {

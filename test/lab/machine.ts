@@ -205,7 +205,8 @@ interface WarmState {
 }
 
 async function warmStateKey(options: MachineOptions): Promise<string> {
-  const parts = [await stageKey(machineStage), await stageKey(initrdStage), JSON.stringify(options)]
+  const parts = [await stageKey(machineStage), await stageKey(initrdStage)]
+  // The command line says all that the options do.
   parts.push(commandLine(options, machinePaths(''), { path: '', snapshot: false }, false).join('\0'), prepare.join(' '))
   return createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
 }

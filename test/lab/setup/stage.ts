@@ -53,10 +53,21 @@ export function stageKey(stage: Stage): Promise<string> {
 }
 
 async function computeKey(stage: Stage): Promise<string> {
-  const hash = createHash('sha256').update(`${stage.name}\0${stage.key?.() ?? ''}\0${stage.make.toString()}\0`)
+  const hash = createHash('sha256').update(`${stage.name}\0${stage.key?.() ?? ''}\0${await definition(stage)}\0`)
   for (const need of stage.needs ?? []) hash.update(await stageKey(need))
   for (const input of stage.inputs ?? []) await hashPath(hash, join(top, input), input)
   return hash.digest('hex')
+}
+
+/**
+ * A stage's own source text, so that changing how a thing is made remakes that thing and no other. The function's text at run
+ * time won't do: it depends on what translated it.
+ */
+async function definition(stage: Stage): Promise<string> {
+  const source = await readFile(join(import.meta.dirname, 'stages.ts'), 'utf8')
+  const text = source.split(/^(?=export const )/m).find((part) => part.includes(`name: '${stage.name}',`))
+  if (!text) throw new Error(`stages.ts does not define the stage ${stage.name}`)
+  return text
 }
 
 const stamp = (stage: Stage) => join(cache, 'stamps', stage.name)
