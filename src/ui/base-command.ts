@@ -122,8 +122,10 @@ export function asVblkError(thrown: unknown): VblkError {
   })
 }
 
-/** The error for a person: one line, and one line of advice. */
+/** The error for a person: what another program printed, if one failed, then one line, and one line of advice. */
 export function reportError(error: VblkError): void {
+  const output = error.details?.output
+  if (Array.isArray(output)) for (const line of output) writeStderrLine(`  | ${printable(String(line))}`)
   writeStderrLine(`Error: ${printable(error.message)}`)
   if (error.hint) writeStderrLine(`Hint: ${printable(error.hint)}`)
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+import { existsSync } from 'node:fs'
+import { release } from 'node:os'
+import { ExitCode, VblkError } from '../errors.ts'
+import { kernelLoadsModules, type LoadedModule, readLoadedModule } from './loaded-module.ts'
+import { findModuleFile, MODULE_NAME, type ModuleFile, moduleBuildDir } from './module-file.ts'
+import { requireRoot } from './root.ts'
+import { runTool, type ToolOptions } from './run-tool.ts'
+
+type Options = Pick<ToolOptions, 'signal' | 'timeoutMs'>
+
+export interface LoadResult {
+  /** False if it was loaded already. */
+  changed: boolean
+  module: LoadedModule
+  /** The file that was loaded; null if nothing was. */
+  path: string | null
+}
+
+/**
+ * Loads the module unless it is loaded: an installed one with modprobe, a built one with insmod.
+ * @param buildDir - load from this folder and not what is installed
+ * @throws VblkError HostLacks if there is none, it was built for another kernel, or the kernel refuses it
+ */
+export async function loadModule(buildDir: string | undefined, options: Options): Promise<LoadResult> {
+  const loaded = await readLoadedModule()
+  if (loaded) return { changed: false, module: loaded, path: null }
+  const file = await requireModuleFile(buildDir)
+  requireModuleSupport()
+  requireRoot('load')
+  if (file.installed) await insert('modprobe', [MODULE_NAME], file, options)
+  else await insertWithVhost(file, options)
+  const module = await readLoadedModule()
+  if (!module) throw new Error(`${file.path} was loaded and is not there`)
+  return { changed: true, module, path: file.path }
+}
+
+/** insmod doesn't load what the module needs. The one thing is vhost, which modprobe brings with vhost_iotlb. */
+async function insertWithVhost(file: ModuleFile, options: Options): Promise<void> {
+  const hadVhost = existsSync('/sys/module/vhost')
+  if (!hadVhost) await insert('modprobe', ['vhost'], file, options)
+  try {
+    await insert('insmod', [file.path], file, options)
+  } catch (error) {
+    if (!hadVhost) await runTool('modprobe', ['-r', 'vhost'], { package: 'kmod' })
+    throw error
+  }
+}
+
+async function insert(tool: string, args: string[], file: ModuleFile, options: Options): Promise<void> {
+  const { exitCode, tail } = await runTool(tool, args, { ...options, package: 'kmod' })
+  if (exitCode === 0) return
+  const reason = tail.at(-1)?.trim() ?? `${tool} ended with ${exitCode}`
+  throw new VblkError('MODULE_NOT_LOADED', ExitCode.HostLacks, `${file.path} was not loaded: ${reason}`, {
+    hint: /Key was rejected|Required key/i.test(reason)
+      ? 'this kernel takes only signed modules (Secure Boot): sign it with a key that the machine has enrolled'
+      : 'the kernel says why: dmesg | tail',
+    details: { output: tail },
+  })
+}
+
+async function requireModuleFile(buildDir: string | undefined): Promise<ModuleFile> {
+  const file = await findModuleFile(buildDir)
+  const kernel = release()
+  if (!file) {
+    const where = buildDir ?? `/lib/modules/${kernel} or ${moduleBuildDir()}`
+    throw new VblkError('MODULE_ABSENT', ExitCode.HostLacks, `there is no ${MODULE_NAME} module in ${where}`, {
+      hint: 'build it: vblk module build',
+    })
+  }
+  if (file.matches) return file
+  const message = `${file.path} was built for kernel ${file.kernel || '(none)'}, and this is ${kernel}`
+  throw new VblkError('MODULE_FOR_OTHER_KERNEL', ExitCode.HostLacks, message, {
+    hint: 'build it for this one: vblk module build',
+    details: { builtFor: file.kernel, running: kernel },
+  })
+}
+
+function requireModuleSupport(): void {
+  if (kernelLoadsModules()) return
+  throw new VblkError('KERNEL_WITHOUT_MODULES', ExitCode.HostLacks, `this kernel (${release()}) loads no modules`, {
+    hint: 'boot a kernel of the distribution, or use vblk outside of this container',
+  })
+}
