@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { expect, test } from '@jest/globals'
 import { packageRoot } from '../../../src/host/paths.ts'
 import { ABI_VERSION, readInfo, VHOST_BLK_GET_INFO } from '../../../src/host/vhost-blk.ts'
 
