@@ -27,8 +27,11 @@ Attaching the very disk that is attached already changes nothing and succeeds.`
 
   static override flags = {
     id: Flags.string({ description: "the disk's id in the VM", required: true }),
-    'read-only': Flags.boolean({ description: 'let the guest only read' }),
-    raw: Flags.boolean({ description: 'take the bytes as the disk even if they begin like an image format' }),
+    'read-only': Flags.boolean({ description: 'let the guest only read', default: false }),
+    raw: Flags.boolean({
+      description: 'take the bytes as the disk even if they begin like an image format',
+      default: false,
+    }),
     cache: Flags.option({
       description: "the host's page cache: none (O_DIRECT) or writeback",
       options: ['none', 'writeback'] as const,
@@ -48,7 +51,7 @@ Attaching the very disk that is attached already changes nothing and succeeds.`
       options: ['kernel', 'userspace', 'auto'] as const,
       default: 'kernel' as const,
     })(),
-    'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
+    'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing', default: false }),
   }
 
   static override defaultTimeout = 30

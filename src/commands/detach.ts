@@ -21,7 +21,7 @@ Detaching a disk that is not there succeeds.`
   }
 
   static override flags = {
-    'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
+    'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing', default: false }),
   }
 
   static override defaultTimeout = 30

@@ -15,7 +15,8 @@ const pollMs = 200
  * driver starts the device (DRIVER_OK); a VM that stands still, or a guest without a driver, never does.
  */
 export async function awaitDatapath(vm: Vm, spec: DiskSpec, options: OperationOptions): Promise<DiskInfo> {
-  const disk = await options.report.wait(`waiting for the guest to start ${spec.id}`, () => poll(vm, spec, options))
+  const what = spec.datapath === 'userspace' ? `looking at ${spec.id}` : `waiting for the guest to start ${spec.id}`
+  const disk = await options.report.wait(what, () => poll(vm, spec, options))
   const { datapath, reason } = disk
   if (spec.datapath === 'kernel' && datapath !== 'kernel') {
     const outcome = datapath === 'idle' ? 'nobody serves it yet' : 'QEMU serves it, not the kernel'

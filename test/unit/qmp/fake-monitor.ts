@@ -94,7 +94,8 @@ export class FakeMonitor {
     this.peers.push(peer)
     socket.on('error', () => {})
     if (greet !== null) peer.write(greet)
-    createInterface({ input: socket }).on('line', (line) => {
+    const lines = createInterface({ input: socket }).on('error', () => {})
+    lines.on('line', (line) => {
       const command = JSON.parse(line) as Command
       this.received.push(command)
       script(command, peer)

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Stands between vblk and a real QEMU and passes everything on, so that a test can act at an exact moment.
+
+import net from 'node:net'
+import { createInterface, type Interface } from 'node:readline'
+
+export type Moment = 'before' | 'after'
+
+export class QmpProxy {
+  readonly #server: net.Server
+  readonly #sockets: net.Socket[] = []
+
+  private constructor(server: net.Server) {
+    this.#server = server
+  }
+
+  /**
+   * Listens on a path. The hook is awaited before each command is passed to QEMU, and after its reply came and before
+   * it is passed back.
+   */
+  static async start(
+    path: string,
+    qemu: string,
+    hook: (command: string, moment: Moment) => Promise<void> | void,
+  ): Promise<QmpProxy> {
+    const server = net.createServer((client) => proxy.#join(client, net.connect(qemu), hook))
+    const proxy: QmpProxy = new QmpProxy(server)
+    await new Promise<void>((resolve) => server.listen(path, resolve))
+    return proxy
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    await new Promise((resolve) => this.#server.close(resolve))
+  }
+
+  #join(client: net.Socket, qemu: net.Socket, hook: (command: string, moment: Moment) => Promise<void> | void): void {
+    this.#sockets.push(client, qemu)
+    client.on('close', () => qemu.destroy())
+    qemu.on('close', () => client.destroy())
+    const sent = new Map<string, string>()
+    // Lines stay in order even where a hook takes its time.
+    let upstream = Promise.resolve()
+    lines(client).on('line', (line) => {
+      const { execute, id } = JSON.parse(line) as { execute: string; id: string }
+      sent.set(id, execute)
+      upstream = upstream.then(async () => {
+        await hook(execute, 'before')
+        qemu.write(`${line}\n`)
+      })
+    })
+    let downstream = Promise.resolve()
+    lines(qemu).on('line', (line) => {
+      const { id } = JSON.parse(line) as { id?: string }
+      downstream = downstream.then(async () => {
+        const command = id === undefined ? undefined : sent.get(id)
+        if (command !== undefined) await hook(command, 'after')
+        client.write(`${line}\r\n`)
+      })
+    })
+  }
+}
+
+/** The lines of a socket; a reset by either end is part of the game. */
+function lines(socket: net.Socket): Interface {
+  socket.on('error', () => {})
+  return createInterface({ input: socket }).on('error', () => {})
+}
