@@ -53,12 +53,15 @@ BlockDriverState *vblk_image_node(VHostBlk *v)
     return bs;
 }
 
+/*
+ * The kernel reports every failed request to the guest. That is also what it does under enospc, the default for writes: a
+ * guest whose image's file system is full sees an I/O error where virtio-blk would stop the VM.
+ */
 static char *why_error_policy(BlockBackend *blk)
 {
     BlockdevOnError on_read = blk_get_on_error(blk, true);
     BlockdevOnError on_write = blk_get_on_error(blk, false);
 
-    /* Before realize a policy is still "auto"; the default is report for reads and enospc for writes. */
     if (on_read == BLOCKDEV_ON_ERROR_STOP || on_read == BLOCKDEV_ON_ERROR_IGNORE) {
         return g_strdup_printf("the kernel can't follow rerror=%s", BlockdevOnError_str(on_read));
     }

@@ -149,7 +149,8 @@ export class Migration {
 
   async status(): Promise<string> {
     const answer = (await this.#source.ask('query-migrate')) as { status?: string; 'error-desc'?: string }
-    return answer['error-desc'] ?? answer.status ?? 'none'
+    const { status = 'none', 'error-desc': words = '' } = answer
+    return status === 'failed' ? `failed: ${words}` : status
   }
 
   /** Runs until pre-switchover: the source is stopped, its state not saved yet. */
