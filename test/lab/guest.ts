@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type ExecOptions, type ExecResult, kernelFaults, type Lab } from './lab.ts'
+import { kernelFaults } from './kernel-log.ts'
+import type { ExecOptions, ExecResult, Lab } from './lab.ts'
 
 export interface GuestOptions {
   name: string
@@ -15,6 +16,34 @@ export interface GuestOptions {
   ports?: number
   /** Further arguments for QEMU. */
   args?: string[]
+  /** Boot it; otherwise an ordinary guest is restored from the state that was saved right after a boot. */
+  boot?: boolean
+}
+
+/** Where L1 keeps a booted guest, saved, so that tests need not wait for one each. */
+const savedGuest = '/var/lib/vblk-lab/guest.state'
+
+const ordinary = { memory: 192, smp: 1, ports: 3 }
+
+/** Whether a guest with these options is the machine that was saved: the same devices before anything is hot-plugged. */
+function isOrdinary(options: GuestOptions): boolean {
+  const { memory = ordinary.memory, smp = ordinary.smp, ports = ordinary.ports, incoming, boot, args = [] } = options
+  const same = memory === ordinary.memory && smp === ordinary.smp && ports === ordinary.ports
+  const adds = args.some((argument) =>
+    ['-device', '-drive', '-blockdev', '-object', '-S', '-append'].includes(argument),
+  )
+  return same && !adds && !incoming && !boot
+}
+
+/** Boots an ordinary guest and saves it; for the preparation of L1's own saved state. */
+export async function saveGuest(lab: Lab): Promise<void> {
+  await lab.check(['mkdir', '-p', '/var/lib/vblk-lab'])
+  const guest = await Guest.start(lab, { name: 'saved', device: false, boot: true })
+  await guest.up()
+  await guest.ask('stop')
+  await guest.ask('migrate', { uri: `file:${savedGuest}` })
+  await guest.until('query-migrate', (reply) => (reply as { status?: string }).status === 'completed')
+  await guest.kill()
 }
 
 /** A guest (L2) in the lab: the distribution's QEMU with KVM, all its files in one private folder of L1. */
@@ -48,7 +77,8 @@ export class Guest {
     const guest = new Guest(lab, options.name)
     const dir = guest.#dir
     await lab.check(['install', '-d', '-m', '0700', '/run/guests', dir])
-    const { memory = 192, smp = 1, ports = 3 } = options
+    const { memory, smp, ports } = { ...ordinary, ...options }
+    const restore = isOrdinary(options) && (await lab.exec(['test', '-e', savedGuest])).exitCode === 0
     const device = (options.device ?? true) ? (await lab.check(['vblk', 'device', 'args'])).trim().split(/\s+/) : []
     const args = [
       '-name',
@@ -94,7 +124,7 @@ export class Guest {
         `pcie-root-port,id=port${i},chassis=${i + 1},slot=${i + 1}`,
       ]),
       ...device,
-      ...(options.incoming ? ['-incoming', 'defer'] : []),
+      ...(options.incoming || restore ? ['-incoming', 'defer'] : []),
       ...(options.args ?? []),
     ].flat()
     const start = 'dir=$1; shift; setsid "$@" >"$dir/qemu.log" 2>&1 </dev/null & echo $! >"$dir/pid"'
@@ -103,6 +133,11 @@ export class Guest {
       'for i in $(seq 600); do [ -S "$1" ] && exit 0; kill -0 "$(cat "$2")" || exit 1; sleep 0.1; done; exit 1'
     const up = await lab.exec(['sh', '-c', ready, 'sh', guest.spare, `${dir}/pid`])
     if (up.exitCode !== 0) throw new Error(`QEMU of guest ${options.name} did not start: ${await guest.qemuLog()}`)
+    if (restore) {
+      await guest.ask('migrate-incoming', { uri: `file:${savedGuest}` })
+      await guest.until('query-migrate', (reply) => (reply as { status?: string }).status === 'completed')
+      await guest.ask('cont')
+    }
     return guest
   }
 

@@ -3,7 +3,8 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { execa } from 'execa'
 import { Guest } from './guest.ts'
-import { kernelFaults, Lab } from './lab.ts'
+import { kernelFaults } from './kernel-log.ts'
+import { Lab } from './lab.ts'
 import { hasHardwareVirtualization } from './machine.ts'
 import { top } from './setup/paths.ts'
 

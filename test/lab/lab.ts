@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentClient, type RunningCommand } from './agent-client.ts'
+import { saveGuest } from './guest.ts'
+import { kernelFaults } from './kernel-log.ts'
 import {
   defaultOptions,
   kill,
@@ -30,12 +32,16 @@ export interface ExecOptions {
   stdin?: string | Buffer
 }
 
-/** What the kernel says when something is wrong with it; any of these in L1 or a guest is a fault of ours or of the lab's. */
-const kernelFault =
-  /WARNING: |BUG: |BUG at |Oops|general protection fault|Kernel panic|Call Trace:|UBSAN: |KASAN: |KCSAN: |possible (recursive|circular) locking|INFO: task .* blocked|soft lockup|hard LOCKUP|self-detected stall|detected stalls|Tainted: /
+/** What goes into L1's saved state beside the booted machine: a booted guest, where guests are to be had. */
+async function furnish(agent: AgentClient, paths: MachinePaths, options: MachineOptions): Promise<void> {
+  if (options.icount || options.smp > 1) return
+  const lab = new Lab(paths, agent)
+  await lab.check(mountProject)
+  await saveGuest(lab)
+  await lab.check(['umount', '/opt/vblk'])
+}
 
-/** Lines of a kernel log that report a fault. */
-export const kernelFaults = (log: string): string[] => log.split('\n').filter((line) => kernelFault.test(line))
+const mountProject = ['mount', '-o', 'ro', '/dev/vdb', '/opt/vblk']
 
 /** The nested host L1, running, with the project installed in it at /opt/vblk. */
 export class Lab {
@@ -44,7 +50,7 @@ export class Lab {
   /** How much of the console `kernelWarnings` has already looked at, in characters. */
   #consoleSeen = 0
 
-  private constructor(paths: MachinePaths, agent: AgentClient) {
+  constructor(paths: MachinePaths, agent: AgentClient) {
     this.paths = paths
     this.#agent = agent
   }
@@ -65,7 +71,7 @@ export class Lab {
     const { name = `test-${randomBytes(4).toString('hex')}`, report = () => {}, ...machine } = options
     const paths = Lab.paths(name)
     try {
-      const lab = new Lab(paths, await startMachine({ ...defaultOptions, ...machine }, paths, report))
+      const lab = new Lab(paths, await startMachine({ ...defaultOptions, ...machine }, paths, report, furnish))
       await lab.#install()
       return lab
     } catch (error) {

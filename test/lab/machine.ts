@@ -14,6 +14,7 @@ import { run } from './setup/run.ts'
 import { stageKey } from './setup/stage.ts'
 import {
   kernel as defaultKernel,
+  guestStage,
   initrd,
   initrdStage,
   machineImage,
@@ -205,18 +206,24 @@ interface WarmState {
 }
 
 async function warmStateKey(options: MachineOptions): Promise<string> {
-  const parts = [await stageKey(machineStage), await stageKey(initrdStage)]
+  const guest = await readFile(join(import.meta.dirname, 'guest.ts'), 'utf8')
+  const parts = [await stageKey(machineStage), await stageKey(initrdStage), await stageKey(guestStage), guest]
   // The command line says all that the options do.
-  parts.push(commandLine(options, machinePaths(''), { path: '', snapshot: false }, false).join('\0'), prepare.join(' '))
+  parts.push(
+    commandLine(options, machinePaths(''), { path: '', snapshot: false }, false).join('\0'),
+    loadModules.join(' '),
+    settle.join(' '),
+  )
   return createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 16)
 }
 
-/** What a saved machine has done already: the modules that guests need, and node in the page cache. */
-const prepare = [
-  'sh',
-  '-c',
-  'modprobe kvm_amd nested=1 2>/dev/null || modprobe kvm_intel; modprobe vhost; modprobe loop; node -e 0; qemu-system-x86_64 -version; sync; echo 1 > /proc/sys/vm/drop_caches; node -e 0; qemu-system-x86_64 -version',
-]
+const shell = (script: string) => ['sh', '-c', script]
+
+/** What a saved machine has done already: loaded the modules that guests need… */
+const loadModules = shell('modprobe kvm_amd nested=1 2>/dev/null || modprobe kvm_intel; modprobe vhost; modprobe loop')
+
+/** …and left only what is of use in its page cache. */
+const settle = shell('sync; echo 3 >/proc/sys/vm/drop_caches; node -e 0; qemu-system-x86_64 -version')
 
 async function waitFor(agent: AgentClient, argv: string[]): Promise<void> {
   let output = ''
@@ -227,8 +234,15 @@ async function waitFor(agent: AgentClient, argv: string[]): Promise<void> {
   if (code !== 0) throw new Error(`in L1: ${argv.join(' ')}: exit ${code}\n${output}`)
 }
 
+/** Adds to a machine what its saved state shall hold. */
+export type Furnish = (agent: AgentClient, paths: MachinePaths, options: MachineOptions) => Promise<void>
+
 /** The saved state for these options; boots and saves a machine if there is none for what they and the image are now. */
-async function warmState(options: MachineOptions, report: (line: string) => void): Promise<WarmState> {
+async function warmState(
+  options: MachineOptions,
+  report: (line: string) => void,
+  furnish: Furnish,
+): Promise<WarmState> {
   const base = join(labFiles, `warm-${options.smp}${options.icount ? '-icount' : ''}-${options.memory}`)
   const saved = { overlay: `${base}.qcow2`, state: `${base}.state` }
   const key = await warmStateKey(options)
@@ -240,7 +254,9 @@ async function warmState(options: MachineOptions, report: (line: string) => void
   await newOverlay(saved.overlay)
   try {
     const agent = await coldBoot(options, paths, { path: saved.overlay, snapshot: false })
-    await waitFor(agent, prepare)
+    await waitFor(agent, loadModules)
+    await furnish(agent, paths, options)
+    await waitFor(agent, settle)
     agent.close()
     const qmp = await QmpClient.connect({ path: paths.qmp })
     await qmp.execute('stop')
@@ -266,6 +282,7 @@ export async function startMachine(
   options: MachineOptions,
   paths: MachinePaths,
   report: (line: string) => void,
+  furnish: Furnish,
 ): Promise<AgentClient> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 })
   if (options.kernel) {
@@ -273,7 +290,7 @@ export async function startMachine(
     await newOverlay(overlay)
     return await coldBoot(options, paths, { path: overlay, snapshot: false })
   }
-  const saved = await warmState(options, report)
+  const saved = await warmState(options, report, furnish)
   await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths)
   const qmp = await QmpClient.connect({ path: paths.qmp })
   await qmp.execute('migrate-incoming', { uri: `file:${saved.state}` })
