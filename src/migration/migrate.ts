@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { ExitCode, VblkError } from '../errors.ts'
+import { type MigrationInfo, QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
+import { Channel, exampleUri } from './channel.ts'
+import { type SideCommand, send, sendAll } from './commands.ts'
+import { Deadline } from './deadline.ts'
+import { EventTime, millisecondsBetween } from './downtime.ts'
+import { finish } from './finish.ts'
+import type { MigrateOptions, Report, Sides } from './options.ts'
+import { OutcomeUnknownError } from './outcome-unknown.ts'
+import { listenCommands, type Plan, planCommands, startCommand } from './plan.ts'
+import { preflight } from './preflight.ts'
+import { prepareDisk, removeDisk } from './prepare.ts'
+import { findProcess } from './qemu-process.ts'
+import { type MigratedVm, migratedVm } from './result.ts'
+import { rollBack } from './rollback.ts'
+import { runDestination } from './run.ts'
+import { awaitStatus } from './status.ts'
+import { type Switchover, switchOver } from './switchover.ts'
+
+export interface DryRun {
+  dryRun: true
+  vm: string
+  destination: string
+  /** What would be sent, in order, and to whom. */
+  commands: SideCommand[]
+}
+
+/**
+ * Moves a VM from one QEMU to another on this host. Until the destination is told to run, whatever fails is rolled back:
+ * exit codes 3, 4, 5 and 9 before the migration began, 7 from then on; 8 when it can't be told who owns the disks.
+ */
+export async function migrate(sides: Sides, options: MigrateOptions): Promise<MigratedVm | DryRun> {
+  const { report } = options
+  const deadline = new Deadline(options.timeoutMs, options.signal)
+  const { signal } = deadline
+  const plan = await report
+    .step('checking source and destination', () => preflight(sides, { ...options, signal }))
+    .catch((error) => {
+      throw deadline.explain(error)
+    })
+  const [vm, destination] = [sides.source.name, sides.destination.name]
+  if (options.dryRun) return { dryRun: true, vm, destination, commands: planCommands(plan, exampleUri) }
+
+  const channel = await Channel.create(ownerOf(sides))
+  const stopped = new EventTime(sides.source, 'STOP')
+  const resumed = new EventTime(sides.destination, 'RESUME')
+  try {
+    await prepare(sides, plan, channel.uri, report, deadline)
+    const switchover = await moveUntilNoReturn(sides, plan, channel.uri, report, deadline)
+    const downtimeMs = plan.wasRunning ? millisecondsBetween(stopped.last, resumed.last) : null
+    return migratedVm(sides, plan, switchover, downtimeMs, await finish(sides, plan, report))
+  } finally {
+    stopped.close()
+    resumed.close()
+    await channel.remove()
+  }
+}
+
+/** The user that the destination's QEMU runs as, if it is known: it makes the socket. */
+function ownerOf({ destination }: Sides): { uid: number; gid: number } | undefined {
+  const process = findProcess(destination)
+  return 'pid' in process ? process : undefined
+}
+
+/** Brings the destination to where it takes the stream. A failure leaves both sides as they were. */
+async function prepare(sides: Sides, plan: Plan, uri: string, report: Report, deadline: Deadline): Promise<void> {
+  const { signal } = deadline
+  try {
+    for (const disk of plan.disks) {
+      const { preparation } = disk
+      if (preparation === undefined) continue
+      await report.step(`making ${disk.name} on the destination`, () => prepareDisk(sides, disk, preparation, signal))
+    }
+    await sendAll(sides, plan.settings.apply, { signal })
+    await sendAll(sides, listenCommands(uri), { signal })
+  } catch (error) {
+    if (await mayListen(sides, error)) throw await rollBack(deadline.explain(error), sides, plan, report)
+    await undoPreparation(sides, plan, report, error)
+    const lost = error instanceof QmpConnectionLostError && sides.destination.qmp.runstate !== 'running'
+    throw lost ? destinationLost(error) : deadline.explain(error)
+  }
+}
+
+/** Whether we stopped waiting for migrate-incoming, and it took effect: that can't be undone but by ending the QEMU. */
+async function mayListen({ destination }: Sides, error: unknown): Promise<boolean> {
+  if (error instanceof QmpCommandError || destination.qmp.runstate !== 'running') return false
+  try {
+    const { status } = await destination.qmp.execute('query-migrate')
+    return status !== undefined && status !== 'none'
+  } catch {
+    return false
+  }
+}
+
+async function undoPreparation(sides: Sides, plan: Plan, report: Report, cause: unknown): Promise<void> {
+  const { source, destination } = sides
+  const failures: string[] = []
+  const attempt = (work: Promise<void>) => work.catch((error) => void failures.push((error as Error).message))
+  await report.step('removing what was made on the destination', async () => {
+    for (const command of plan.settings.restore) {
+      if (sides[command.side].qmp.runstate === 'running') await attempt(send(sides, command))
+    }
+    for (const { preparation } of plan.disks.toReversed()) {
+      if (preparation !== undefined && destination.qmp.runstate === 'running') {
+        await attempt(removeDisk(destination, preparation.id))
+      }
+    }
+  })
+  if (failures.length === 0 || source.qmp.runstate !== 'running') return
+  throw new OutcomeUnknownError(
+    `${(cause as Error).message}; undoing what had been done failed: ${failures.join('; ')}`,
+    `the VM is where it was; end the QEMU of ${destination.name} and start a new one`,
+    cause,
+  )
+}
+
+function destinationLost(cause: Error): VblkError {
+  return new VblkError(
+    'DESTINATION_LOST',
+    ExitCode.RolledBack,
+    `the destination went away: ${cause.message}; the VM is untouched`,
+    { cause },
+  )
+}
+
+/** Moves the VM, and lets it run. A failure before that is rolled back. */
+async function moveUntilNoReturn(
+  sides: Sides,
+  plan: Plan,
+  uri: string,
+  report: Report,
+  deadline: Deadline,
+): Promise<Switchover> {
+  const { signal } = deadline
+  try {
+    await send(sides, startCommand(uri), { signal })
+    await report.step('copying memory', ({ detail }) =>
+      awaitStatus(sides.source, 'pre-switchover', { signal, watch: (info) => detail(progressOf(info)) }),
+    )
+    return await report.step('switching over', async () => {
+      const switchover = await switchOver(sides, plan, report, signal)
+      signal.throwIfAborted()
+      if (plan.wasRunning) await runDestination(sides)
+      return switchover
+    })
+  } catch (error) {
+    if (error instanceof OutcomeUnknownError) throw error
+    throw await rollBack(deadline.explain(error), sides, plan, report)
+  }
+}
+
+function progressOf({ ram }: MigrationInfo): string {
+  if (ram === undefined || Number(ram.total) === 0) return ''
+  const percent = Math.max(0, 100 - (Number(ram.remaining) / Number(ram.total)) * 100)
+  return `${percent.toFixed(0)} % of ${Math.round(Number(ram.total) / 2 ** 20)} MiB`
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type { DiskInfo } from '../disk/info.ts'
+import { command, type SideCommand } from './commands.ts'
+import type { Preparation } from './preparation.ts'
+import type { Settings } from './settings.ts'
+
+/** A disk of the VM, before the migration. */
+export interface PlannedDisk {
+  /** The id, or the place of a disk without one. */
+  name: string
+  source: DiskInfo
+  destination: Pick<DiskInfo, 'path' | 'writeCacheSetting'>
+  /** What makes it on the destination; undefined if the destination has it. */
+  preparation: Preparation | undefined
+}
+
+/** All that is known and decided before anything is changed. */
+export interface Plan {
+  /** The VM runs, and shall run on the destination; else it stands still on both. */
+  wasRunning: boolean
+  disks: PlannedDisk[]
+  settings: Settings
+  keepSource: boolean
+}
+
+export function prepareCommands({ node, device }: Preparation): [SideCommand, SideCommand] {
+  return [command('destination', 'blockdev-add', node), command('destination', 'device_add', device)]
+}
+
+/**
+ * Makes the destination wait at the channel. In this state `stop` only keeps it from starting the VM by itself; since that
+ * can't be asked for, it stays so if anything fails afterwards.
+ */
+export function listenCommands(uri: string): SideCommand[] {
+  return [
+    command('destination', 'stop', {}),
+    command('destination', 'migrate-incoming', { uri, 'exit-on-error': false }),
+  ]
+}
+
+export function startCommand(uri: string): SideCommand {
+  return command('source', 'migrate', { uri })
+}
+
+export const continueCommand = command('source', 'migrate-continue', { state: 'pre-switchover' })
+export const runCommand = command('destination', 'cont', {})
+export const endSourceCommand = command('source', 'quit', {})
+
+/** Every command that changes something, in order, if all goes well. */
+export function planCommands({ wasRunning, disks, settings, keepSource }: Plan, uri: string): SideCommand[] {
+  return [
+    ...disks.flatMap(({ preparation }) => (preparation === undefined ? [] : prepareCommands(preparation))),
+    ...settings.apply,
+    ...listenCommands(uri),
+    startCommand(uri),
+    continueCommand,
+    ...(wasRunning ? [runCommand] : []),
+    ...endCommands({ settings, keepSource }),
+  ]
+}
+
+/** What is left to do after the point of no return. */
+export function endCommands({ settings, keepSource }: Pick<Plan, 'settings' | 'keepSource'>): SideCommand[] {
+  const here = settings.restore.filter(({ side }) => side === 'source' && keepSource)
+  const there = settings.restore.filter(({ side }) => side === 'destination')
+  return [...there, ...here, ...(keepSource ? [] : [endSourceCommand])]
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { listDisks } from '../disk/info.ts'
+import { isSameSource } from '../disk/source.ts'
+import { ExitCode, VblkError } from '../errors.ts'
+import type { WaitOptions } from '../qmp/index.ts'
+import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
+import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
+import type { MigrateOptions, Sides } from './options.ts'
+import type { Plan, PlannedDisk } from './plan.ts'
+import { planPreparation } from './preparation.ts'
+import { readDeviceProperties } from './properties.ts'
+import { checkDestinationState, checkSourceState } from './runstates.ts'
+import { differingCapabilities, planSettings } from './settings.ts'
+import { writeCacheFault } from './write-cache.ts'
+
+/**
+ * Looks at both sides, changes nothing, and plans the migration. Throws VblkError: exit code 4 when the destination has
+ * no vhost-blk device, 5 when the sides don't fit each other, 9 when a migration is under way.
+ */
+export async function preflight(sides: Sides, options: MigrateOptions): Promise<Plan> {
+  const wait = { signal: options.signal }
+  const { source, destination } = sides
+  const facts = { source: await readFacts(source, wait), destination: await readFacts(destination, wait) }
+  checkSourceState(source.name, facts.source.status.status, await source.qmp.execute('query-migrate', {}, wait))
+  checkDestinationState(
+    destination.name,
+    facts.destination.status.status,
+    await destination.qmp.execute('query-migrate', {}, wait),
+  )
+  if (facts.source.machine !== facts.destination.machine) {
+    throw doesNotFit(`its machine is ${facts.destination.machine}, not ${facts.source.machine}`)
+  }
+  const capabilities = await differingCapabilities(sides, wait)
+  if (capabilities.length > 0) throw doesNotFit(`migration capability ${capabilities.join('; ')}`)
+  const disks = await pairDisks(sides, options)
+  if (disks.some(({ preparation }) => preparation !== undefined)) await requireVhostBlk(destination, wait)
+  return {
+    wasRunning: facts.source.status.running,
+    disks,
+    settings: await planSettings(sides, options, wait),
+    keepSource: options.keepSource,
+  }
+}
+
+async function pairDisks({ source, destination }: Sides, { signal, report }: MigrateOptions): Promise<PlannedDisk[]> {
+  const wait = { signal }
+  const nodes = await source.qmp.execute('query-named-block-nodes', { flat: true }, wait)
+  const theirs = await describeDisks(destination, wait)
+  const pairs: PlannedDisk[] = []
+  for (const described of await describeDisks(source, wait)) {
+    const name = diskName(described.disk)
+    const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
+    if (there === undefined) {
+      const preparation = planPreparation(described, nodes)
+      // A device with an id has the same place in every QEMU's object tree.
+      pairs.push({ name, source: described.disk, destination: described.disk, preparation })
+      continue
+    }
+    await checkFits(described, there)
+    if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
+      report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)
+    }
+    pairs.push({ name, source: described.disk, destination: there.disk, preparation: undefined })
+  }
+  const extra = theirs.find(({ disk }) => !pairs.some((pair) => isCounterpart(pair.source, disk)))
+  if (extra !== undefined) throw doesNotFit(`it has ${diskName(extra.disk)}, which the source has not`)
+  return pairs
+}
+
+async function describeDisks(vm: Vm, wait: WaitOptions): Promise<DescribedDisk[]> {
+  const described: DescribedDisk[] = []
+  for (const disk of await listDisks(vm, wait)) {
+    described.push({ disk, properties: await readDeviceProperties(vm, disk, wait) })
+  }
+  return described
+}
+
+/** Throws VblkError (exit code 5) that names every difference between a disk and its counterpart. */
+export async function checkFits(here: DescribedDisk, there: DescribedDisk): Promise<void> {
+  const [from, to] = [here.disk, there.disk]
+  const sameFile =
+    from.file === to.file || (from.file !== null && to.file !== null && (await isSameSource(from.file, to.file)))
+  const found = diskDifferences(here, there, sameFile)
+  // A device that can tell gets the guest's choice with the stream.
+  const lost =
+    to.writeCache.current === null ? writeCacheFault(from.writeCache, to.writeCache, to.writeCacheSetting) : undefined
+  if (lost !== undefined) found.push(lost)
+  if (found.length === 0) return
+  throw new VblkError(
+    'DISK_DIFFERS',
+    ExitCode.Refused,
+    `${diskName(from)} differs on the destination: ${found.join('; ')}`,
+    { hint: 'start the destination with the same disk, or without it', details: { differences: found } },
+  )
+}
+
+function doesNotFit(what: string): VblkError {
+  return new VblkError('DESTINATION_DIFFERS', ExitCode.Refused, `the destination does not fit: ${what}`)
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type { Datapath, WriteCache } from '../disk/info.ts'
+import type { RunState } from '../qmp/index.ts'
+import type { Finish } from './finish.ts'
+import type { Sides } from './options.ts'
+import type { Plan } from './plan.ts'
+import type { Switchover } from './switchover.ts'
+
+export interface MigratedDisk {
+  id: string | null
+  datapath: { before: Datapath; after: Datapath | null }
+  /** Original: what a reset restores. Null where a device can't tell. */
+  writeCache: { original: WriteCache | null; before: WriteCache | null; after: WriteCache | null }
+  /** Completed by the kernel: on the source in all, and on the destination so far. */
+  kernelRequests: { before: number | null; after: number | null }
+  /** Why the kernel doesn't serve it on the destination. */
+  reason?: string
+}
+
+export interface MigratedVm {
+  vm: string
+  destination: string
+  status: RunState
+  /** From the source's STOP event to the destination's RESUME event; null for a VM that stood still anyway. */
+  downtimeMs: number | null
+  totalMs: number
+  /** Memory that was sent. */
+  ramBytes: number
+  /** QEMU and, where it can be asked, the kernel said so before device state was saved; else the migration is rolled back. */
+  backendStoppedBeforeSave: true
+  disks: MigratedDisk[]
+  /** What became of the source's QEMU. */
+  source: Finish['source']
+}
+
+export function migratedVm(
+  { source, destination }: Sides,
+  plan: Plan,
+  { migration, disks: saved }: Switchover,
+  downtimeMs: number | null,
+  finish: Finish,
+): MigratedVm {
+  return {
+    vm: source.name,
+    destination: destination.name,
+    status: plan.wasRunning ? 'running' : 'paused',
+    downtimeMs,
+    totalMs: Number(migration['total-time'] ?? 0),
+    ramBytes: Number(migration.ram?.transferred ?? 0),
+    backendStoppedBeforeSave: true,
+    disks: plan.disks.map(({ source: before }, index) => {
+      const after = finish.disks[index]
+      const stopped = saved[index]
+      return {
+        id: before.id,
+        datapath: { before: before.datapath, after: after?.datapath ?? null },
+        writeCache: {
+          original: stopped?.writeCache.original ?? null,
+          before: stopped?.writeCache.current ?? null,
+          after: after?.writeCache.current ?? null,
+        },
+        kernelRequests: { before: stopped?.state?.requests ?? null, after: after?.kernel?.requests ?? null },
+        ...(after !== undefined && after.reason !== '' && { reason: after.reason }),
+      }
+    }),
+    source: finish.source,
+  }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { pause } from '../disk/pause.ts'
+import { readVhostState } from '../disk/vhost-state.ts'
+import { ExitCode, VblkError } from '../errors.ts'
+import { QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
+import type { Vm } from '../vm/vm.ts'
+import { send } from './commands.ts'
+import type { Report, Sides } from './options.ts'
+import { OutcomeUnknownError } from './outcome-unknown.ts'
+import type { Plan } from './plan.ts'
+import { awaitEnd } from './status.ts'
+
+const answerMs = 10_000
+const cancelMs = 30_000
+const lockMs = 10_000
+const datapathMs = 5000
+const pollMs = 100
+
+/**
+ * Undoes a migration that has begun and whose destination was not told to run, and proves it: the migration is ended, the
+ * destination's QEMU is ended (it can't take another migration), the VM is on the source as it was. Returns the error to
+ * report: exit code 7, or 8 when the proof fails. The source is only started when the destination provably can't run.
+ */
+export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report: Report): Promise<VblkError> {
+  const { source, destination } = sides
+  const words = await explainCause(cause, destination)
+  try {
+    return await report.step('rolling back', async () => {
+      const status = await endMigration(source)
+      const ended = await endDestination(destination)
+      if (!ended && status === 'completed') throw destinationNotEnded(sides, words, cause)
+      await restoreSource(source, plan, ended)
+      await restoreSettings(sides, plan)
+      await proveDatapath(source, plan, report)
+      if (!ended)
+        report.warn(`${destination.name} does not answer: end its QEMU; it has no complete VM and can't run it`)
+      const where = plan.wasRunning ? 'the VM runs on the source' : 'the VM stands still on the source as before'
+      return new VblkError('MIGRATION_ROLLED_BACK', ExitCode.RolledBack, `${words}; rolled back: ${where}`, {
+        hint: "the destination's QEMU was ended, since it can't take another migration: start a new one to try again",
+        details: { cause: cause instanceof VblkError ? cause.code : null },
+        cause,
+      })
+    })
+  } catch (error) {
+    if (error instanceof OutcomeUnknownError) return error
+    return new OutcomeUnknownError(
+      `${words}; rolling back failed: ${(error as Error).message}`,
+      await whatToLookAt(sides),
+      error,
+    )
+  }
+}
+
+/** What went wrong, with the words of a destination that could not load the VM. */
+async function explainCause(cause: unknown, destination: Vm): Promise<string> {
+  const said = cause instanceof Error ? cause.message : String(cause)
+  try {
+    const { status, 'error-desc': why } = await destination.qmp.execute('query-migrate', {}, { timeoutMs: answerMs })
+    return status === 'failed' && why !== undefined && !said.includes(why)
+      ? `${said}; the destination says: ${why}`
+      : said
+  } catch {
+    return said
+  }
+}
+
+/** Ends the source's migration, however far it is. QEMU lets the VM go on by itself unless the migration has completed. */
+async function endMigration(source: Vm): Promise<string> {
+  await unlessRefused(source.qmp.execute('migrate_cancel', {}, { timeoutMs: answerMs }))
+  const { status } = await awaitEnd(source, { signal: AbortSignal.timeout(cancelMs) })
+  return status ?? 'none'
+}
+
+/** True when the destination's QEMU is gone or has promised to go: its VM never runs. */
+async function endDestination({ qmp }: Vm): Promise<boolean> {
+  if (qmp.runstate !== 'running') return true
+  const events = qmp.events(() => false)
+  try {
+    await qmp.execute('quit', {}, { timeoutMs: answerMs })
+    // Its image locks go with the process: wait for the end of the connection, which is the end of it.
+    await events.next({ timeoutMs: answerMs }).catch(() => {})
+    return true
+  } catch (error) {
+    return error instanceof QmpConnectionLostError
+  } finally {
+    events.close()
+  }
+}
+
+async function restoreSource({ qmp }: Vm, { wasRunning }: Plan, mayStart: boolean): Promise<void> {
+  const deadline = Date.now() + lockMs
+  while (true) {
+    const { running, status } = await qmp.execute('query-status', {}, { timeoutMs: answerMs })
+    if (running === wasRunning && status !== 'postmigrate' && status !== 'finish-migrate') return
+    let refusal: QmpCommandError | undefined
+    if (mayStart && status !== 'finish-migrate') {
+      // The destination's locks may outlast its connection a little.
+      refusal = await unlessRefused(wasRunning ? qmp.execute('cont') : takeImages(qmp))
+      if (refusal === undefined && !wasRunning) return
+    }
+    if (Date.now() > deadline) throw refusal ?? notRestored(status)
+    await pause(pollMs)
+  }
+}
+
+/** A VM that stood still before goes on standing still, but holds its images again. */
+function takeImages(qmp: Vm['qmp']) {
+  return qmp.execute('blockdev-set-active', { active: true })
+}
+
+async function restoreSettings(sides: Sides, { settings }: Plan): Promise<void> {
+  for (const command of settings.restore) {
+    if (command.side === 'source') await send(sides, command, { timeoutMs: answerMs })
+  }
+}
+
+/** The kernel serves again what it served before; a disk that it doesn't is served by QEMU, which loses no data. */
+async function proveDatapath(source: Vm, { wasRunning, disks }: Plan, report: Report): Promise<void> {
+  if (!wasRunning) return
+  const deadline = Date.now() + datapathMs
+  for (const { name, source: disk } of disks) {
+    if (disk.datapath !== 'kernel') continue
+    let state = await readVhostState(source, disk.path)
+    while (state?.active !== true && Date.now() < deadline) {
+      await pause(pollMs)
+      state = await readVhostState(source, disk.path)
+    }
+    if (state?.active !== true)
+      report.warn(`${name}: QEMU serves it now, not the kernel: ${state?.reason ?? 'unknown'}`)
+  }
+}
+
+function destinationNotEnded({ source, destination }: Sides, words: string, cause: unknown): OutcomeUnknownError {
+  return new OutcomeUnknownError(
+    `${words}; the destination has all of the VM and does not answer, so the source was not started again`,
+    `make sure that the QEMU of ${destination.name} is gone, then send cont to ${source.name}`,
+    cause,
+  )
+}
+
+function notRestored(status: string): VblkError {
+  return new VblkError('NOT_RESTORED', ExitCode.Unknown, `the source's VM is in state ${status}`)
+}
+
+async function whatToLookAt({ source, destination }: Sides): Promise<string> {
+  if (source.qmp.runstate === 'running') return `see query-status and query-migrate of ${source.name}`
+  try {
+    const { status } = await destination.qmp.execute('query-migrate', {}, { timeoutMs: answerMs })
+    if (status === 'completed') {
+      return `if the source's QEMU is gone, ${destination.name} has all of the VM and stands still: cont starts it there`
+    }
+  } catch {
+    // Then it has nothing that could be started.
+  }
+  return `the source's QEMU is gone or drops us, and ${destination.name} does not have all of the VM`
+}
+
+async function unlessRefused(reply: Promise<unknown>): Promise<QmpCommandError | undefined> {
+  try {
+    await reply
+    return undefined
+  } catch (error) {
+    if (error instanceof QmpCommandError) return error
+    throw error
+  }
+}

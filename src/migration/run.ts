@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { QmpCommandError } from '../qmp/index.ts'
+import { send } from './commands.ts'
+import type { Sides } from './options.ts'
+import { OutcomeUnknownError } from './outcome-unknown.ts'
+import { runCommand } from './plan.ts'
+
+const runMs = 30_000
+
+/**
+ * Lets the destination run: the point of no return. Throws QmpCommandError when it refused, so that nobody runs, and
+ * OutcomeUnknownError when it can't be told: then the source must not be started again.
+ */
+export async function runDestination(sides: Sides): Promise<void> {
+  const { source, destination } = sides
+  try {
+    await send(sides, runCommand, { timeoutMs: runMs })
+    return
+  } catch (error) {
+    if (error instanceof QmpCommandError && (await isStandingStill(sides))) throw error
+    throw new OutcomeUnknownError(
+      `${destination.name} was told to run the VM and can't be heard since: ${(error as Error).message}`,
+      `the VM stands still in ${source.name}; start it there only if the destination's QEMU is gone or its VM not running`,
+      error,
+    )
+  }
+}
+
+async function isStandingStill({ destination }: Sides): Promise<boolean> {
+  try {
+    return !(await destination.qmp.execute('query-status', {}, { timeoutMs: runMs })).running
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { isDisk } from '../disk/info.ts'
+import { ExitCode, VblkError } from '../errors.ts'
+import type { MigrationInfo, WaitOptions } from '../qmp/index.ts'
+import { listChildren, peripheral, peripheralAnon } from '../vm/qom.ts'
+import type { Vm } from '../vm/vm.ts'
+import { send } from './commands.ts'
+import type { Report, Sides } from './options.ts'
+import { continueCommand, type Plan } from './plan.ts'
+import { readStandstill, requireStopped, type StoppedDisk, whyRunning } from './standstill.ts'
+import { awaitStatus } from './status.ts'
+import { writeCacheFault } from './write-cache.ts'
+
+/** What the switchover found on the source. */
+export interface Switchover {
+  migration: MigrationInfo
+  /** The source's disks as their state was saved. */
+  disks: StoppedDisk[]
+}
+
+/**
+ * From pre-switchover, where the source stands still and its state isn't saved yet, to a verified and still stopped
+ * destination. Throws VblkError for whatever isn't as it must be: then the source can still go on.
+ */
+export async function switchOver(sides: Sides, plan: Plan, report: Report, signal: AbortSignal): Promise<Switchover> {
+  const { source, destination } = sides
+  const wait = { signal }
+  await requireSameDisks(source, plan, wait)
+  const places = plan.disks.map(({ name, source: { path } }) => ({ name, path }))
+  const disks = await readStandstill(source, places, wait)
+  requireStopped(disks, report)
+  await send(sides, continueCommand, wait)
+  const migration = await awaitStatus(source, 'completed', wait)
+  await awaitStatus(destination, 'completed', wait)
+  await verifyDestination(destination, plan, disks, wait)
+  return { migration, disks }
+}
+
+/** Other monitors can plug and unplug while the memory is on its way. */
+async function requireSameDisks(source: Vm, { disks }: Plan, wait: WaitOptions): Promise<void> {
+  const devices = [
+    ...(await listChildren(source, peripheral, wait)),
+    ...(await listChildren(source, peripheralAnon, wait)),
+  ]
+  const now = devices.filter(isDisk).map(({ path }) => path)
+  const then = disks.map(({ source: { path } }) => path)
+  const changed = [...now, ...then].find((path) => now.includes(path) !== then.includes(path))
+  if (changed === undefined) return
+  throw new VblkError('DISKS_CHANGED', ExitCode.Refused, `${changed} came or went during the migration`)
+}
+
+/**
+ * The last look before the point of no return: the destination has all of the VM, stands still, has not taken the images,
+ * and each disk's write cache is what it was on the source.
+ */
+async function verifyDestination(destination: Vm, plan: Plan, saved: StoppedDisk[], wait: WaitOptions): Promise<void> {
+  const places = plan.disks.map(({ name, destination: { path } }) => ({ name, path }))
+  const [status, nodes, loaded] = await Promise.all([
+    destination.qmp.execute('query-status', {}, wait),
+    destination.qmp.execute('query-named-block-nodes', { flat: true }, wait),
+    readStandstill(destination, places, wait),
+  ])
+  if (status.status !== 'paused') throw mismatch(`its VM is in state ${status.status}, not paused`)
+  const files = new Set(plan.disks.map(({ source: { file } }) => file))
+  const taken = nodes.find((node) => node.active === true && !node.ro && files.has(node.file))
+  if (taken !== undefined) throw mismatch(`it has already taken ${taken.file}`)
+  for (const [index, { name, destination: planned }] of plan.disks.entries()) {
+    const [before, after] = [saved[index], loaded[index]]
+    if (before === undefined || after === undefined) throw mismatch(`${name} was not read`)
+    const running = whyRunning(after.state, after.kernel)
+    if (running !== undefined) throw mismatch(`${name}: its backend already runs: ${running}`)
+    const fault = writeCacheFault(before.writeCache, after.writeCache, planned.writeCacheSetting)
+    if (fault !== undefined) throw mismatch(`${name}: ${fault}`)
+  }
+}
+
+function mismatch(what: string): VblkError {
+  return new VblkError('DESTINATION_MISMATCH', ExitCode.Refused, `the destination is not as it must be: ${what}`)
+}
