@@ -6,7 +6,7 @@ import { type DiskInfo, findDisk } from './info.ts'
 import { pause } from './pause.ts'
 import type { OperationOptions } from './report.ts'
 import type { DiskSpec } from './spec.ts'
-import { notStarted } from './vhost-state.ts'
+import { changeDue, notStarted } from './vhost-state.ts'
 
 const pollMs = 200
 
@@ -37,7 +37,8 @@ async function poll(vm: Vm, spec: DiskSpec, { timeoutMs, signal }: OperationOpti
 
 /** Whether waiting can still bring the kernel datapath. */
 function mayStartKernel({ datapath, reason }: DiskInfo, spec: DiskSpec): boolean {
-  return spec.datapath !== 'userspace' && datapath === 'idle' && reason === notStarted
+  if (spec.datapath === 'userspace' || datapath === 'kernel') return false
+  return reason === notStarted || reason === changeDue
 }
 
 function vanished(id: string): VblkError {

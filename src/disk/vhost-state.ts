@@ -23,6 +23,9 @@ export interface VhostState {
 /** The reason that the device gives while all it lacks is the guest's driver (native/qemu/device.c). */
 export const notStarted = 'the guest has not started the disk'
 
+/** The reason that it gives between deciding for the kernel and handing the queues over. */
+export const changeDue = 'a change of the datapath is due'
+
 /** Reads the state of the device at a QOM path; undefined for a device that isn't a vhost-blk. */
 export async function readVhostState(vm: Vm, path: string, options: WaitOptions = {}): Promise<VhostState | undefined> {
   const value = await readProperty(vm, path, 'vhost-state', options)
