@@ -33,7 +33,9 @@ export async function checkSource(file: string, { readOnly, raw }: SourceOptions
   if (!stats.isFile() && !stats.isBlockDevice()) {
     throw refusal('SOURCE_NOT_A_DISK', `${absolute} is neither a regular file nor a block device`)
   }
-  const format = detectFormat(await readHeader(absolute))
+  // Two writers, the host's file system and the guest, would destroy each other's data.
+  const exclusively = stats.isBlockDevice() && !readOnly
+  const format = detectFormat(await readHeader(absolute, exclusively))
   if (format !== undefined && !raw) {
     throw refusal('SOURCE_NOT_RAW', `${absolute} is not raw: it begins like a ${format} image`, {
       hint: `convert it with "qemu-img convert -O raw", or give --raw if the guest wrote that itself`,
@@ -69,9 +71,10 @@ async function statSource(file: string): Promise<Stats> {
   }
 }
 
-async function readHeader(file: string): Promise<Buffer> {
+async function readHeader(file: string, exclusively: boolean): Promise<Buffer> {
   try {
-    const handle = await open(file, 'r')
+    // O_EXCL on a block device fails while the host has claimed it: mounted, swap, or below a RAID, LVM or multipath.
+    const handle = await open(file, constants.O_RDONLY | (exclusively ? constants.O_EXCL : 0))
     try {
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(headerBytes), 0, headerBytes, 0)
       return buffer.subarray(0, bytesRead)
@@ -79,6 +82,11 @@ async function readHeader(file: string): Promise<Buffer> {
       await handle.close()
     }
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EBUSY') {
+      throw refusal('SOURCE_IN_USE', `${file} is in use by this host: mounted, swap, or part of another device`, {
+        cause,
+      })
+    }
     throw refusal('SOURCE_NOT_READABLE', `${file} is not readable: ${(cause as Error).message}`, { cause })
   }
 }

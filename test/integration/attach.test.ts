@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { chmod, mkdir, open, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import type { AttachResult } from '../../src/disk/attach.ts'
@@ -131,6 +132,55 @@ describe('attach', () => {
     const path = join(dir, 'luks.raw')
     await writeFile(path, Buffer.concat([Buffer.from('LUKS\xba\xbe', 'latin1'), Buffer.alloc(1 << 20)]))
     expect((await attach(path, '--id', 'd1', '--datapath', 'userspace', '--raw')).exitCode).toBe(0)
+  })
+})
+
+describe('a block device', () => {
+  const loops: string[] = []
+  async function loop(...options: string[]): Promise<string> {
+    const file = await makeImage(join(dir, `loop${loops.length}.raw`), 4 << 20)
+    const { exitCode, stdout, stderr } = await inRoot(['losetup', '--find', '--show', ...options, file])
+    if (exitCode !== 0) throw new Error(`losetup: ${stderr}`)
+    loops.push(stdout.trim())
+    return stdout.trim()
+  }
+  afterAll(async () => {
+    for (const device of loops) await inRoot(['losetup', '--detach', device])
+  })
+  const userspace = ['--id', 'd1', '--datapath', 'userspace']
+
+  test('is attached with its own size, through the driver for host devices', async () => {
+    const device = await loop()
+    const dryRun = await attach(device, ...userspace, '--dry-run')
+    expect(dryRun.envelope.result?.commands[0]?.arguments).toMatchObject({
+      file: { driver: 'host_device', filename: device },
+    })
+    const { exitCode, envelope } = await attach(device, ...userspace)
+    expect(exitCode).toBe(0)
+    expect(envelope.result?.disk).toMatchObject({ file: device, sizeBytes: 4 << 20 })
+    await detach('d1')
+  })
+
+  test('that is read-only is taken only for reading', async () => {
+    const device = await loop('--read-only')
+    const writable = await attach(device, ...userspace)
+    expect(writable).toMatchObject({ exitCode: 5, envelope: { error: { code: 'SOURCE_READ_ONLY' } } })
+    expect((await attach(device, ...userspace, '--read-only')).exitCode).toBe(0)
+    await detach('d1')
+  })
+
+  test('that the host itself uses is refused for writing', async () => {
+    const device = await loop()
+    // The claim that a mount takes, too.
+    const claim = await open(device, constants.O_RDONLY | constants.O_EXCL)
+    try {
+      const { exitCode, envelope } = await attach(device, ...userspace)
+      expect(exitCode).toBe(5)
+      expect(envelope.error).toMatchObject({ code: 'SOURCE_IN_USE', message: expect.stringContaining('this host') })
+    } finally {
+      await claim.close()
+    }
+    expect((await qemu.state()).nodes).toEqual([])
   })
 })
 
