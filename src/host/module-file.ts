@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { join } from 'node:path'
+import { ExitCode, VblkError } from '../errors.ts'
 import { type ModuleInfo, readModuleInfo } from './module-info.ts'
 import { buildRoot } from './paths.ts'
 
@@ -25,14 +26,26 @@ export function moduleBuildDir(): string {
 /**
  * The module file that would be loaded: the one of the given folder if one is given, else the installed one, else the
  * built one. Undefined if there is none.
- * @throws ElfError if it is no module
+ * @throws VblkError HostLacks if it is no module, or packed and modinfo is missing
  */
 export async function findModuleFile(buildDir?: string): Promise<ModuleFile | undefined> {
   const installed = buildDir === undefined ? await installedPath() : undefined
   const path = installed ?? builtPath(buildDir ?? moduleBuildDir())
   if (path === undefined) return undefined
-  const info = await readModuleInfo(path)
+  const info = await readInfo(path)
   return { ...info, path, installed: installed !== undefined, matches: info.kernel === release() }
+}
+
+async function readInfo(path: string): Promise<ModuleInfo> {
+  try {
+    return await readModuleInfo(path)
+  } catch (cause) {
+    if (cause instanceof VblkError) throw cause
+    throw new VblkError('BAD_MODULE_FILE', ExitCode.HostLacks, `not a kernel module: ${(cause as Error).message}`, {
+      hint: 'build it again: vblk module build',
+      cause,
+    })
+  }
 }
 
 /** depmod(8) lists every module that modprobe can find as "path: dependencies", relative to the kernel's folder. */

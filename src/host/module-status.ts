@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { release } from 'node:os'
 import { type DeviceUser, findDeviceUsers } from './device-users.ts'
-import { ElfError } from './elf.ts'
 import { type LoadedModule, readLoadedModule } from './loaded-module.ts'
 import { moduleSourceDir } from './module-build.ts'
 import { findModuleFile, type ModuleFile } from './module-file.ts'
@@ -19,24 +18,15 @@ export interface ModuleStatus {
   users: DeviceUser[]
 }
 
-/** Looks at the module without changing anything. A broken module file counts as none. */
+/** Looks at the module without changing anything. @throws VblkError HostLacks for a broken module file */
 export async function readModuleStatus(buildDir?: string): Promise<ModuleStatus> {
   const loaded = await readLoadedModule()
   return {
     kernel: release(),
     source: moduleSourceDir() ?? null,
-    file: (await moduleFileOrNone(buildDir)) ?? null,
+    file: (await findModuleFile(buildDir)) ?? null,
     loaded: loaded ? { ...loaded, abiVersion: askAbi() } : null,
     users: loaded ? await findDeviceUsers() : [],
-  }
-}
-
-async function moduleFileOrNone(buildDir: string | undefined): Promise<ModuleFile | undefined> {
-  try {
-    return await findModuleFile(buildDir)
-  } catch (error) {
-    if (error instanceof ElfError) return undefined
-    throw error
   }
 }
 

@@ -18,8 +18,7 @@ export async function main(root: string, code: 'dist' | 'src'): Promise<never> {
   const argv = process.argv.slice(2)
   try {
     const config = await loadConfig(root, code)
-    requireKnownCommand(argv, config)
-    await run(argv, config)
+    await runCommandLine(argv, config)
   } catch (thrown) {
     await reportFailure(thrown, argv)
   }
@@ -37,18 +36,40 @@ async function loadConfig(packageRoot: string, code: 'dist' | 'src'): Promise<Co
   return Config.load({ root, pjson })
 }
 
-/** oclif would ask "did you mean" on the terminal and wait for the answer. */
-function requireKnownCommand(argv: string[], config: Config): void {
+/**
+ * oclif takes every word up to the first option for the command's name, and on a name that it doesn't know it asks "did
+ * you mean" on the terminal. So it gets help, versions and topics; commands are found here.
+ */
+async function runCommandLine(argv: string[], config: Config): Promise<void> {
+  const words = leadingWords(argv)
+  const asksForHelp = beforeSeparator(argv).includes('--help')
+  if (argv.length === 0 || asksForHelp || argv[0] === '--version') {
+    await run(argv, config)
+    return
+  }
+  for (let length = words.length; length > 0; length--) {
+    const id = words.slice(0, length).join(':')
+    if (config.findCommand(id)) {
+      await config.runCommand(id, argv.slice(length))
+      return
+    }
+  }
+  if (words.length > 0 && config.findTopic(words.join(':')) && !wantsJson(argv)) {
+    await run(words, config)
+    return
+  }
+  const known = config.commandIDs.map((id) => id.replaceAll(':', ' '))
+  throw unknownCommandError(words.join(' '), known)
+}
+
+function leadingWords(argv: string[]): string[] {
   const end = argv.findIndex((word) => word.startsWith('-'))
-  const words = end === -1 ? argv : argv.slice(0, end)
-  const first = words[0]
-  if (argv.length === 0 || argv.includes('--help') || argv[0] === '--version' || first === 'help') return
-  const ids = config.commandIDs.map((id) => id.replaceAll(':', ' '))
-  const prefixes = words.map((_, index) => words.slice(0, index + 1).join(' '))
-  if (prefixes.some((prefix) => ids.includes(prefix))) return
-  const isTopic = words.length > 0 && config.topics.some((topic) => topic.name.replaceAll(':', ' ') === words.join(' '))
-  if (isTopic) return
-  throw unknownCommandError(words.join(' '), ids)
+  return end === -1 ? argv : argv.slice(0, end)
+}
+
+function beforeSeparator(argv: string[]): string[] {
+  const end = argv.indexOf('--')
+  return end === -1 ? argv : argv.slice(0, end)
 }
 
 async function reportFailure(thrown: unknown, argv: string[]): Promise<void> {

@@ -122,13 +122,14 @@ describe('usage', () => {
       'expected --end=x to be one of: reason, cause, rolled-back, unknown, other',
       'see: vblk topic work --help',
     ],
-    ...['0', '-1', 'soon', '1e9', '2147484', ''].map((seconds): [string[], string, string] => [
+    ...['0', 'soon', '2147484', ''].map((seconds): [string[], string, string] => [
       ['end', 'well', `--timeout=${seconds}`],
       `--timeout: expected a number of seconds above 0 and up to 2147483, not '${seconds}'`,
       'see: vblk end --help',
     ]),
     [['edn'], 'no such command: edn', 'did you mean: vblk end'],
     [['topic', 'wrok'], 'no such command: topic wrok', 'did you mean: vblk topic work'],
+    [['topic', 'work', 'extra'], 'unexpected argument: extra', 'see: vblk topic work --help'],
     [['something', 'else'], 'no such command: something else', 'see: vblk --help'],
     [['--nonsense'], 'no command given', 'see: vblk --help'],
   ])('%p', async (args, message, hint) => {
@@ -139,6 +140,12 @@ describe('usage', () => {
       stdout: `${JSON.stringify({ ok: false, error: { code: 'USAGE', exitCode: 2, message, hint }, warnings: [] })}\n`,
       stderr: '',
     })
+  })
+
+  test('a topic alone shows its help, which is no JSON', async () => {
+    expect((await runFixture(['topic'])).stdout).toMatch(/^a topic\n/)
+    const { code, stdout } = await runFixture(['topic', '--json'])
+    expect([code, JSON.parse(stdout).error.message]).toEqual([2, 'no such command: topic'])
   })
 
   test('--json after -- is an argument', async () => {
