@@ -97,6 +97,22 @@ describe('a hot-plugged disk', () => {
   })
 })
 
+/** Flushes that L1's own disk, on which the images lie, has been sent. */
+async function flushesOfHost(): Promise<number> {
+  const fields = (await lab.check(['cat', '/sys/block/vda/stat'])).trim().split(/\s+/)
+  return Number(fields[15])
+}
+
+test("a flush by QEMU covers what the kernel wrote, though QEMU's block layer saw no write", async () => {
+  await disk.onKernel()
+  await guest.check(['dd', 'if=/dev/urandom', 'of=/dev/vda', 'bs=4096', 'count=1', 'oflag=direct', 'conv=notrunc'])
+  await disk.set('vhost-active', false)
+  const before = await flushesOfHost()
+  await guest.check(['dd', 'if=/dev/null', 'of=/dev/vda', 'conv=notrunc,fsync'])
+  expect(await flushesOfHost()).toBeGreaterThan(before)
+  await disk.set('vhost-active', true)
+})
+
 describe('under a verifying load', () => {
   test('switching back and forth loses nothing', async () => {
     await guest.startLoad('/dev/vda')
