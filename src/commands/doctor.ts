@@ -20,11 +20,13 @@ export default class Doctor extends BaseCommand<DoctorResult> {
     qemu: Flags.string({ helpValue: 'PROGRAM', description: 'QEMU program to check; the one in PATH unless given' }),
   }
 
-  protected async execute({ flags, signal }: Context<typeof Doctor>): Promise<DoctorResult> {
+  static override defaultTimeout = 10
+
+  protected async execute({ flags, signal, timeoutMs }: Context<typeof Doctor>): Promise<DoctorResult> {
     const { checkModule } = await import('../host/module-checks.ts')
     const { checkKvm } = await import('../host/kvm-check.ts')
     const { checkQemu } = await import('../host/qemu-checks.ts')
-    const checks = [...(await checkModule()), await checkKvm(), ...(await checkQemu(flags.qemu, signal))]
+    const checks = [...(await checkModule()), await checkKvm(), ...(await checkQemu(flags.qemu, { signal, timeoutMs }))]
     const failed = checks.filter(({ status }) => status === 'fail')
     if (failed.length === 0) return { checks }
     const names = failed.map(({ name }) => name).join(', ')

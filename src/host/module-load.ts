@@ -68,7 +68,17 @@ async function requireModuleFile(buildDir: string | undefined): Promise<ModuleFi
       hint: 'build it: vblk module build',
     })
   }
-  if (file.matches) return file
+  if (file.matches && file.name === MODULE_NAME) return file
+  if (file.matches) {
+    throw new VblkError(
+      'BAD_MODULE_FILE',
+      ExitCode.HostLacks,
+      `${file.path} is module ${file.name}, not ${MODULE_NAME}`,
+      {
+        hint: 'build it: vblk module build',
+      },
+    )
+  }
   const message = `${file.path} was built for kernel ${file.kernel || '(none)'}, and this is ${kernel}`
   throw new VblkError('MODULE_FOR_OTHER_KERNEL', ExitCode.HostLacks, message, {
     hint: 'build it for this one: vblk module build',

@@ -3,7 +3,7 @@ import { realpath, stat } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
 import { ElfError, readBuildId } from './elf.ts'
 import { findProgram } from './programs.ts'
-import { runTool } from './run-tool.ts'
+import { runTool, type ToolOptions } from './run-tool.ts'
 
 const PROGRAMS: Partial<Record<NodeJS.Architecture, { program: string; package: string }>> = {
   x64: { program: 'qemu-system-x86_64', package: 'qemu-system-x86' },
@@ -62,12 +62,8 @@ async function searchPath(given: string | undefined): Promise<string> {
  * What the binary says of its version, like '10.0.13'.
  * @throws VblkError HostLacks if it doesn't run or doesn't say
  */
-export async function qemuVersion(path: string, signal?: AbortSignal): Promise<string> {
-  const { stdout, tail } = await runTool(path, ['--version'], {
-    package: 'qemu-system-x86',
-    timeoutMs: 10_000,
-    ...(signal && { signal }),
-  })
+export async function qemuVersion(path: string, options: Pick<ToolOptions, 'signal' | 'timeoutMs'>): Promise<string> {
+  const { stdout, tail } = await runTool(path, ['--version'], { ...options, package: 'qemu-system-x86' })
   const version = /^QEMU emulator version (\d+(?:\.\d+)+)/m.exec(stdout)?.[1]
   if (version) return version
   throw new VblkError(

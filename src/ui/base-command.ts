@@ -33,7 +33,10 @@ export interface Context<C extends typeof Command = any> {
 export abstract class BaseCommand<T> extends Command {
   static override baseFlags = {
     json: Flags.boolean({ description: 'print one JSON document on stdout', helpGroup: 'GLOBAL' }),
-    timeout: secondsFlag({ description: 'longest time to wait, in seconds', helpGroup: 'GLOBAL' }),
+    timeout: secondsFlag({
+      description: 'longest time to wait, in seconds; each command has its own default',
+      helpGroup: 'GLOBAL',
+    }),
     quiet: Flags.boolean({ char: 'q', description: 'show only warnings and errors', helpGroup: 'GLOBAL' }),
     verbose: Flags.boolean({ char: 'v', description: 'show the traffic with QEMU on stderr', helpGroup: 'GLOBAL' }),
   }

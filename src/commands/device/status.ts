@@ -21,12 +21,13 @@ export default class DeviceStatus extends BaseCommand<StatusResult> {
     '<%= config.bin %> <%= command.id %> /usr/bin/qemu-system-x86_64 --json',
   ]
   static override args = { qemu: qemuArgument() }
+  static override defaultTimeout = 10
 
-  protected async execute({ args, signal, progress }: Context<typeof DeviceStatus>): Promise<StatusResult> {
+  protected async execute({ args, signal, timeoutMs, progress }: Context<typeof DeviceStatus>): Promise<StatusResult> {
     const { findQemu, qemuVersion } = await import('../../host/qemu.ts')
     const { deviceDirs, findDeviceObject } = await import('../../host/device-object.ts')
     const qemu = await findQemu(args.qemu)
-    const version = await qemuVersion(qemu.path, signal).catch((error: Error) => {
+    const version = await qemuVersion(qemu.path, { signal, timeoutMs }).catch((error: Error) => {
       signal.throwIfAborted()
       progress.warn(error.message)
       return null
