@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { kernelFaults } from './kernel-log.ts'
 import type { ExecOptions, ExecResult, Lab } from './lab.ts'
+import { Monitor } from './monitor.ts'
 
 export interface GuestOptions {
   name: string
@@ -51,6 +52,7 @@ export class Guest {
   readonly lab: Lab
   readonly name: string
   readonly #dir: string
+  #monitor: Monitor | undefined
 
   private constructor(lab: Lab, name: string) {
     this.lab = lab
@@ -205,22 +207,8 @@ export class Guest {
 
   /** Asks QEMU on the tests' own monitor. */
   async ask(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
-    const lines = [{ execute: 'qmp_capabilities' }, { execute: command, arguments: args, id: 'ask' }]
-    const talk = 'exec socat -t 20 - "UNIX-CONNECT:$1"'
-    const { stdout, stderr } = await this.lab.exec(
-      ['timeout', '30', 'sh', '-c', `(cat; sleep 0.5) | ${talk.slice(5)}`, 'sh', this.spare],
-      {
-        stdin: `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`,
-      },
-    )
-    for (const line of stdout.split('\n')) {
-      const reply = line.trim() ? JSON.parse(line) : {}
-      if (reply.id === 'ask') {
-        if (reply.error) throw new Error(`${command}: ${reply.error.desc}`)
-        return reply.return
-      }
-    }
-    throw new Error(`${command}: no answer from guest ${this.name}'s monitor: ${stdout}${stderr}`)
+    this.#monitor ??= new Monitor(this.lab, this.spare)
+    return await this.#monitor.ask(command, args)
   }
 
   /**
