@@ -2,6 +2,7 @@
 
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError, QmpTimeoutError } from '../qmp/index.ts'
+import { migrating, requireHere, saysMigrating } from '../vm/presence.ts'
 import { findDevice } from '../vm/qom.ts'
 import { listSlots } from '../vm/slots.ts'
 import { requireVhostBlk, type Vm } from '../vm/vm.ts'
@@ -30,7 +31,7 @@ export interface AttachResult {
 /**
  * Gives a running VM a disk: adds the block node, then the device, and waits until the disk is there and, if the kernel
  * shall serve it, until the guest's driver has started it. Whatever fails on the way, what was added is removed again.
- * Throws VblkError: exit codes 4, 5; 6 when the guest must still give back a device that was to be removed; 8 when it
+ * Throws VblkError: exit codes 4, 5; 9 while the VM migrates; 6 when the guest must still give back a device that was to be removed; 8 when it
  * can't be told what is left.
  */
 export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptions): Promise<AttachResult> {
@@ -39,6 +40,7 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
   await requireVhostBlk(vm, { signal })
   const existing = await findSame(vm, spec, signal)
   if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }
+  await requireHere(vm, { signal })
   const node = blockdevAddArguments(spec)
   const device = deviceAddArguments(spec, spec.bus ?? (await chooseBus(vm, signal)))
   const commands = [
@@ -55,7 +57,7 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
     return { id, changed: true, disk, commands, dryRun }
   } catch (error) {
     await rollBack(vm, id, options)
-    throw explainFailure(error, spec)
+    throw explainFailure(vm, error, spec)
   }
 }
 
@@ -99,8 +101,10 @@ async function chooseBus(vm: Vm, signal: AbortSignal): Promise<string> {
   })
 }
 
-function explainFailure(error: unknown, spec: DiskSpec): unknown {
-  if (error instanceof QmpCommandError) return explainRefusal(error, spec)
+function explainFailure(vm: Vm, error: unknown, spec: DiskSpec): unknown {
+  if (error instanceof QmpCommandError) {
+    return saysMigrating(error.desc) ? migrating(vm, error) : explainRefusal(error, spec)
+  }
   if (!(error instanceof QmpTimeoutError)) return error
   return new VblkError('ATTACH_TIMED_OUT', ExitCode.RolledBack, `${error.message}; what was added is removed again`, {
     cause: error,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../errors.ts'
+import { requireHere } from '../vm/presence.ts'
 import { findDevice } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { type DiskInfo, findDisk, isDisk } from './info.ts'
@@ -24,7 +25,7 @@ export interface DetachResult {
 /**
  * Takes a disk from its guest: unplugs the device, then removes the block node that attach made. Does what is left of an
  * earlier detach that was given up, and nothing when there is nothing. Throws VblkError: exit code 6 while the guest
- * hasn't answered (asking again is safe), 5 when QEMU refuses.
+ * hasn't answered (asking again is safe), 5 when QEMU refuses, 9 while the VM migrates.
  */
 export async function detachDisk(vm: Vm, id: string, options: OperationOptions): Promise<DetachResult> {
   const { signal, dryRun, report } = options
@@ -43,6 +44,7 @@ export async function detachDisk(vm: Vm, id: string, options: OperationOptions):
     commands: removalCommands(id, present),
     dryRun,
   }
+  if (present.device) await requireHere(vm, { signal })
   if (dryRun) return result
   signal.throwIfAborted()
   if (present.device)

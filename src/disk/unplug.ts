@@ -8,6 +8,7 @@ import {
   QmpTimeoutError,
   type WaitOptions,
 } from '../qmp/index.ts'
+import { migrating, saysMigrating } from '../vm/presence.ts'
 import { findDevice, peripheral } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { nodeName } from './names.ts'
@@ -19,7 +20,7 @@ export type UnplugOutcome = 'gone' | 'pending'
 /**
  * Asks the guest to give a device back, and waits until QEMU says that it is gone, or until the time is over or the
  * signal aborted. A PCI guest can't be heard refusing: it is pending until it is gone. Throws VblkError (exit code 5)
- * when QEMU refuses, or a guest that can does.
+ * when QEMU refuses, or a guest that can does; 9 while the VM migrates.
  */
 export async function unplug(vm: Vm, id: string, options: WaitOptions): Promise<UnplugOutcome> {
   const path = `${peripheral}/${id}`
@@ -49,6 +50,7 @@ async function requestUnplug(vm: Vm, id: string): Promise<'asked' | 'gone'> {
     if (error.errorClass === 'DeviceNotFound') return 'gone'
     // An earlier request still waits for the guest's answer, which will do for ours.
     if (/in the process of unplug/.test(error.desc)) return 'asked'
+    if (saysMigrating(error.desc)) throw migrating(vm, error)
     throw new VblkError('UNPLUG_REFUSED', ExitCode.Refused, `QEMU refuses to unplug ${id}: ${error.desc}`, {
       cause: error,
     })

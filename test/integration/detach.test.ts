@@ -153,6 +153,78 @@ describe('with a slot that QEMU frees by itself', () => {
   })
 })
 
+/** Starts a migration that stays under way: it waits for a word before its switchover. */
+async function startMigration(qemu: Qemu): Promise<void> {
+  const capabilities = [{ capability: 'pause-before-switchover', state: true }]
+  await qemu.qmp.execute('migrate-set-capabilities', { capabilities })
+  await qemu.qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })
+}
+
+describe('a VM that is not in this QEMU', () => {
+  test('because it has yet to come: neither attach nor detach', async () => {
+    const device = ['-device', 'vhost-blk-pci,id=d1,drive=n0,vhost=off,bus=rp1']
+    const drive = ['-blockdev', 'null-co,node-name=n0,size=1048576,read-zeroes=on']
+    const qemu = await Qemu.start(dir, 'incoming', { args: ['-incoming', 'defer', ...drive, ...device] })
+    try {
+      const before = await qemu.state()
+      for (const argv of [
+        ['attach', qemu.socket, image, '--id', 'd2', '--datapath', 'userspace'],
+        ['detach', qemu.socket, 'd1'],
+      ]) {
+        const { exitCode, envelope } = await vblk(argv)
+        expect(exitCode).toBe(5)
+        expect(envelope.error).toMatchObject({
+          code: 'VM_NOT_HERE',
+          message: expect.stringContaining('waits for a VM'),
+        })
+      }
+      expect(await qemu.state()).toEqual(before)
+    } finally {
+      await qemu.stop()
+    }
+  })
+
+  test('because it is moving: busy, exit 9, and as before', async () => {
+    const qemu = await Qemu.start(dir, 'moving', { hotplug: 'native' })
+    try {
+      await attach(qemu, 'd1')
+      const before = await qemu.state()
+      await startMigration(qemu)
+      const other = await makeImage(join(dir, 'other.raw'))
+      for (const argv of [
+        ['attach', qemu.socket, other, '--id', 'd2', '--datapath', 'userspace'],
+        ['detach', qemu.socket, 'd1'],
+      ]) {
+        const { exitCode, envelope } = await vblk(argv)
+        expect(exitCode).toBe(9)
+        expect(envelope.error).toMatchObject({ code: 'VM_MIGRATING' })
+      }
+      expect(await qemu.state()).toEqual(before)
+    } finally {
+      await qemu.stop()
+    }
+  })
+
+  test('because it begins to move in the middle of an attach: undone', async () => {
+    const qemu = await Qemu.start(dir, 'leaving', { hotplug: 'native' })
+    const before = await qemu.state()
+    const path = join(dir, 'leaving-proxy.sock')
+    const proxy = await QmpProxy.start(path, qemu.socket, async (command, moment) => {
+      if (command !== 'device_add' || moment !== 'before') return
+      await startMigration(qemu)
+    })
+    try {
+      const { exitCode, envelope } = await vblk(['attach', path, image, '--id', 'd1', '--datapath', 'userspace'])
+      expect(exitCode).toBe(9)
+      expect(envelope.error?.code).toBe('VM_MIGRATING')
+      expect(await qemu.state()).toEqual(before)
+    } finally {
+      await proxy.stop()
+      await qemu.stop()
+    }
+  })
+})
+
 describe('with a guest that never answers the unplug request', () => {
   let qemu: Qemu
   let attached: State

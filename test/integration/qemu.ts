@@ -64,9 +64,8 @@ export class Qemu {
     child.stderr.on('data', (chunk) => {
       said += chunk
     })
-    const qmp = await patiently(() => {
+    const qmp = await connectWhenUp(`${socket}.test`, () => {
       if (child.exitCode !== null) throw new Error(`QEMU ended: ${said}`)
-      return QmpClient.connect({ path: `${socket}.test` })
     })
     return new Qemu(socket, qmp, child)
   }
@@ -173,12 +172,12 @@ export function startVblk<T = unknown>(argv: string[], options: VblkOptions = {}
 /** Runs vblk to its end. */
 export const vblk = <T = unknown>(argv: string[], options?: VblkOptions) => startVblk<T>(argv, options).outcome
 
-async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
-  const deadline = Date.now() + 30_000
-  while (true) {
+async function connectWhenUp(path: string, requireAlive: () => void): Promise<QmpClient> {
+  for (const deadline = Date.now() + 30_000; ; ) {
     try {
-      return await attempt()
+      return await QmpClient.connect({ path })
     } catch (error) {
+      requireAlive()
       if (Date.now() > deadline) throw error
     }
     await new Promise((resolve) => setTimeout(resolve, 100))
