@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * vhost_blk: serves virtio-blk queues in the host kernel.
+ *
+ * Life of a request: the queue's worker fetches a descriptor chain (queue.c), makes a request of it (request.c) and
+ * submits it without ever blocking on storage (io.c). Whoever finishes it, in whatever context, puts it on the queue's
+ * done list. The worker, or a drain, then reaps that list in the guest's address space: status byte, dirty log, used
+ * ring, signal.
+ *
+ * Locks, outer to inner:
+ *   vhost_blk.mutex        ioctls, one at a time
+ *   vhost_dev.mutex        what the vhost core asks its callers to hold
+ *   vhost_virtqueue.mutex  the ring, and all of struct vhost_blk_queue but the done list
+ * vhost_blk.queues_lock stands apart: it keeps the queues in place for readers of the counters, who must not wait for an
+ * ioctl that drains a slow disk.
+ */
+#ifndef VHOST_BLK_INTERNAL_H
+#define VHOST_BLK_INTERNAL_H
+
+#include <linux/rwsem.h>
+#include <linux/virtio_blk.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "uapi/vhost_blk.h"
+
+/* Enough for most requests of 4 to 32 KiB; longer ones allocate. */
+#define VHOST_BLK_INLINE_SEGMENTS 8
+
+/* The open file behind a queue. Set and put only while the queue has nothing in flight. */
+struct vhost_blk_backend {
+	struct file *file;
+	loff_t size;
+	bool direct;		/* opened with O_DIRECT */
+	unsigned int memory_mask;	/* direct: what buffer addresses must be aligned to, less one */
+	unsigned int block_mask;	/* direct: the same for offsets and lengths */
+};
+
+struct vhost_blk_queue;
+
+struct vhost_blk_request {
+	struct llist_node done_node;
+	struct vhost_blk_request *next_free;
+	struct vhost_blk_queue *queue;
+	struct kiocb iocb;
+	struct iov_iter iter;
+	struct delayed_work work;
+
+	u32 type;		/* VIRTIO_BLK_T_*; U32_MAX without a readable header */
+	unsigned int head;
+	u8 status;		/* VIRTIO_BLK_S_* once it is done */
+	bool durable;		/* on stable storage before it completes */
+	bool bounce;		/* the guest's buffers do not suit O_DIRECT */
+	loff_t position;	/* in the backend */
+	size_t length;		/* of the data, bytes */
+	size_t transferred;
+	size_t writable;	/* bytes of the chain that the device may write, without the status byte */
+
+	u8 __user *status_address;	/* NULL if the chain has no room for it */
+	struct iovec *segments;	/* a copy: the ring reuses its own before a punted request reads them */
+	unsigned int segment_count;
+	struct iovec inline_segments[VHOST_BLK_INLINE_SEGMENTS];
+	struct virtio_blk_discard_write_zeroes *ranges;
+	unsigned int range_count;
+
+	struct vhost_log *log;	/* what the chain lets us write, guest addresses; with VHOST_F_LOG_ALL only */
+	unsigned int log_count;
+};
+
+struct vhost_blk_queue {
+	struct vhost_virtqueue vq;	/* vq.private_data is the backend's file while the queue runs */
+	struct vhost_blk *blk;
+	struct vhost_blk_backend backend;
+	struct vhost_blk_config config;
+	bool paused;		/* fetches nothing although a backend is bound */
+	bool starved;		/* stopped fetching for want of a free request */
+
+	struct vhost_blk_request *requests;	/* vq.num of them while a backend is bound */
+	struct vhost_blk_request *free;
+	unsigned int inflight;
+
+	/*
+	 * Filled in any context, without a lock. A completion still touches the queue after its request may have been
+	 * reaped: it does so under rcu_read_lock(), and release waits a grace period before it frees the queue.
+	 */
+	struct llist_head done;
+	struct vhost_work done_work;
+	wait_queue_head_t drain_wait;
+
+	/* Counted under vq.mutex, read without. */
+	u64 reads, writes, flushes, others, errors, read_bytes, write_bytes;
+};
+
+struct vhost_blk {
+	struct vhost_dev dev;
+	struct mutex mutex;
+	struct rw_semaphore queues_lock;
+	struct vhost_virtqueue **vqs;
+	struct vhost_blk_queue **queues;
+	unsigned int queue_count;
+	struct vhost_blk_config config;
+	struct workqueue_struct *workqueue;	/* for what may block on storage */
+	bool dying;		/* set at release: nobody waits for an answer any more */
+};
+
+static inline struct vhost_blk_queue *to_queue(struct vhost_virtqueue *vq)
+{
+	return container_of(vq, struct vhost_blk_queue, vq);
+}
+
+static inline bool vhost_blk_is_write(const struct vhost_blk_request *request)
+{
+	return request->type == VIRTIO_BLK_T_OUT;
+}
+
+/* backend.c */
+int vhost_blk_backend_open(struct vhost_blk_backend *backend, int fd);
+int vhost_blk_backend_check(const struct vhost_blk_backend *backend, const struct vhost_blk_config *config);
+void vhost_blk_backend_put(struct vhost_blk_backend *backend);
+
+/* queue.c */
+struct vhost_blk_queue *vhost_blk_queue_alloc(struct vhost_blk *blk);
+int vhost_blk_queue_start(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend);
+int vhost_blk_queue_stop(struct vhost_blk_queue *queue);
+int vhost_blk_queue_replace(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend);
+void vhost_blk_queue_kill(struct vhost_blk_queue *queue);
+int vhost_blk_pause_all(struct vhost_blk *blk);
+void vhost_blk_resume_all(struct vhost_blk *blk);
+void vhost_blk_complete(struct vhost_blk_request *request, u8 status);
+void vhost_blk_complete_here(struct vhost_blk_request *request, u8 status);
+
+/* request.c */
+void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,
+			     unsigned int log_count);
+u32 vhost_blk_request_finish(struct vhost_blk_request *request);
+void vhost_blk_request_release(struct vhost_blk_request *request);
+
+/* io.c */
+void vhost_blk_io_setup(void);
+void vhost_blk_io_init(struct vhost_blk_request *request);
+void vhost_blk_io_submit(struct vhost_blk_request *request);
+void vhost_blk_io_punt(struct vhost_blk_request *request, unsigned long delay);
+
+#endif

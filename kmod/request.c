@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* From a descriptor chain to a request, and from its result to what the guest sees (virtio 1.3, 5.2.6). */
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/* The most ranges of one discard or write-zeroes; what is presented to guests (max_discard_seg) is far less. */
+#define VHOST_BLK_MAX_RANGES 256
+
+/*
+ * Takes the status byte, the last of the writable ones, off the end of the chain. It may share its buffer with data:
+ * the buffer is then shortened, since O_DIRECT looks at whole segments.
+ */
+static void vhost_blk_take_status(struct vhost_blk_request *request, struct iovec *iov, unsigned int in)
+{
+	request->status_address = NULL;
+	while (in--) {
+		if (!iov[in].iov_len)
+			continue;
+		iov[in].iov_len--;
+		request->status_address = (u8 __user *)iov[in].iov_base + iov[in].iov_len;
+		return;
+	}
+}
+
+static int vhost_blk_copy_segments(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
+				   size_t skip)
+{
+	unsigned int i, n = 0;
+
+	request->segments = request->inline_segments;
+	if (count > VHOST_BLK_INLINE_SEGMENTS) {
+		request->segments = kvmalloc_array(count, sizeof(*iov), GFP_KERNEL);
+		if (!request->segments)
+			return -ENOMEM;
+	}
+	for (i = 0; i < count; i++) {
+		size_t cut = min(skip, iov[i].iov_len);
+
+		skip -= cut;
+		if (iov[i].iov_len == cut)
+			continue;
+		request->segments[n].iov_base = iov[i].iov_base + cut;
+		request->segments[n].iov_len = iov[i].iov_len - cut;
+		n++;
+	}
+	request->segment_count = n;
+	return 0;
+}
+
+/* Is the range within the disk? Free of overflow for any values of the guest. */
+static bool vhost_blk_in_range(const struct vhost_blk_config *config, u64 sector, u64 bytes)
+{
+	u64 sectors = config->capacity >> SECTOR_SHIFT;
+
+	return sector <= sectors && bytes >> SECTOR_SHIFT <= sectors - sector;
+}
+
+static bool vhost_blk_read_only(struct vhost_blk_queue *queue)
+{
+	return queue->config.flags & VHOST_BLK_CONFIG_READ_ONLY || vhost_has_feature(&queue->vq, VIRTIO_BLK_F_RO);
+}
+
+static void vhost_blk_start_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
+				     size_t skip, size_t length, u64 sector)
+{
+	struct vhost_blk_queue *queue = request->queue;
+
+	/* A used length has 32 bits, and counts the status byte too. */
+	if (length % SECTOR_SIZE || length > U32_MAX - 1 || !vhost_blk_in_range(&queue->config, sector, length) ||
+	    (vhost_blk_is_write(request) && vhost_blk_read_only(queue)) ||
+	    vhost_blk_copy_segments(request, iov, count, skip)) {
+		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	request->length = length;
+	request->position = queue->config.offset + (sector << SECTOR_SHIFT);
+	if (!length) {
+		vhost_blk_complete_here(request, VIRTIO_BLK_S_OK);
+		return;
+	}
+	vhost_blk_io_submit(request);
+}
+
+static void vhost_blk_start_get_id(struct vhost_blk_request *request, const struct iovec *iov, unsigned int in)
+{
+	struct vhost_blk_queue *queue = request->queue;
+	size_t n = min_t(size_t, request->writable, VHOST_BLK_SERIAL_LEN);
+	struct iov_iter iter;
+
+	iov_iter_init(&iter, ITER_DEST, iov, in, request->writable);
+	request->transferred = copy_to_iter(queue->config.serial, n, &iter);
+	vhost_blk_complete_here(request, request->transferred == n ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+}
+
+/* Reads and checks the ranges of a discard or write-zeroes; all of them before any is executed. */
+static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_iter *data)
+{
+	struct vhost_blk_queue *queue = request->queue;
+	bool discard = request->type == VIRTIO_BLK_T_DISCARD;
+	size_t length = iov_iter_count(data);
+	unsigned int i;
+
+	if (!vhost_has_feature(&queue->vq, discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
+		return VIRTIO_BLK_S_UNSUPP;
+	if (vhost_blk_read_only(queue) || !length || length % sizeof(*request->ranges) ||
+	    length / sizeof(*request->ranges) > VHOST_BLK_MAX_RANGES)
+		return VIRTIO_BLK_S_IOERR;
+	request->ranges = kmalloc(length, GFP_KERNEL);
+	if (!request->ranges || !copy_from_iter_full(request->ranges, length, data))
+		return VIRTIO_BLK_S_IOERR;
+	request->range_count = length / sizeof(*request->ranges);
+	for (i = 0; i < request->range_count; i++) {
+		const struct virtio_blk_discard_write_zeroes *range = &request->ranges[i];
+		u32 flags = le32_to_cpu(range->flags);
+
+		/* 5.2.6.2: reserved flags, and unmap on a discard, are unsupported. */
+		if (flags & ~(discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
+			return VIRTIO_BLK_S_UNSUPP;
+		if (!vhost_blk_in_range(&queue->config, le64_to_cpu(range->sector),
+					(u64)le32_to_cpu(range->num_sectors) << SECTOR_SHIFT))
+			return VIRTIO_BLK_S_IOERR;
+	}
+	request->position = queue->config.offset;
+	return VIRTIO_BLK_S_OK;
+}
+
+/*
+ * Starts the chain that vhost_get_vq_desc() has put into vq->iov: out segments to read, then in segments to write. Called by
+ * the queue's worker under vq->mutex. The request is done, or under way, when this returns; it does not wait for storage.
+ */
+void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,
+			     unsigned int log_count)
+{
+	struct vhost_blk_queue *queue = request->queue;
+	struct vhost_virtqueue *vq = &queue->vq;
+	size_t readable = iov_length(vq->iov, out);
+	size_t writable = iov_length(vq->iov + out, in);
+	struct virtio_blk_outhdr header;
+	struct iov_iter iter;
+	u64 sector;
+	u8 status;
+
+	request->type = U32_MAX;
+	request->bounce = false;
+	request->length = 0;
+	request->transferred = 0;
+	request->writable = 0;
+	request->durable = queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH ||
+			   !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
+	if (log_count) {
+		/* A write without its log entry would be lost by a migration: there is no going on without. */
+		request->log = kvmalloc_array(log_count, sizeof(*request->log), GFP_KERNEL | __GFP_NOFAIL);
+		memcpy(request->log, vq->log, log_count * sizeof(*request->log));
+		request->log_count = log_count;
+	}
+
+	vhost_blk_take_status(request, vq->iov + out, in);
+	if (!request->status_address) {
+		/* Nothing can be answered: hand the chain back unwritten, so that the ring goes on. */
+		vhost_blk_signal_error(vq);
+		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	request->writable = writable - 1;
+
+	iov_iter_init(&iter, ITER_SOURCE, vq->iov, out, readable);
+	if (!copy_from_iter_full(&header, sizeof(header), &iter)) {
+		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	request->type = __virtio32_to_cpu(vq->is_le, header.type);
+	sector = __virtio64_to_cpu(vq->is_le, header.sector);
+
+	switch (request->type) {
+	case VIRTIO_BLK_T_IN:
+		vhost_blk_start_transfer(request, vq->iov + out, in, 0, request->writable, sector);
+		return;
+	case VIRTIO_BLK_T_OUT:
+		vhost_blk_start_transfer(request, vq->iov, out, sizeof(header), readable - sizeof(header), sector);
+		return;
+	case VIRTIO_BLK_T_FLUSH:
+		vhost_blk_io_punt(request, 0);
+		return;
+	case VIRTIO_BLK_T_GET_ID:
+		vhost_blk_start_get_id(request, vq->iov + out, in);
+		return;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		status = vhost_blk_take_ranges(request, &iter);
+		if (status == VIRTIO_BLK_S_OK)
+			vhost_blk_io_punt(request, 0);
+		else
+			vhost_blk_complete_here(request, status);
+		return;
+	default:
+		vhost_blk_complete_here(request, VIRTIO_BLK_S_UNSUPP);
+	}
+}
+
+static void vhost_blk_count(struct vhost_blk_request *request)
+{
+	struct vhost_blk_queue *queue = request->queue;
+	bool ok = request->status == VIRTIO_BLK_S_OK;
+
+	switch (request->type) {
+	case VIRTIO_BLK_T_IN:
+		queue->reads++;
+		queue->read_bytes += ok ? request->length : 0;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		queue->writes++;
+		queue->write_bytes += ok ? request->length : 0;
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		queue->flushes++;
+		break;
+	default:
+		queue->others++;
+	}
+	queue->errors += !ok;
+}
+
+/* The whole of what the chain let us write: a failed read may have written any part of it. */
+static void vhost_blk_write_log(struct vhost_blk_request *request)
+{
+	u64 length = 0;
+	unsigned int i;
+
+	for (i = 0; i < request->log_count; i++)
+		length += request->log[i].len;
+	/* vhost_log_write() takes a length beyond its entries for a bug of ours, and zero for such a length. */
+	if (length)
+		vhost_log_write(&request->queue->vq, request->log, request->log_count, length, NULL, 0);
+}
+
+/*
+ * Gives the guest its answer, under vq->mutex and in the guest's address space. Returns the used length: the bytes written from
+ * the start of the writable buffers without a gap (virtio 1.3, 2.7.8.2: the device must have written at least as many). The
+ * status byte comes last, so it counts only if all before it is written: a failed read reports what it has read.
+ */
+u32 vhost_blk_request_finish(struct vhost_blk_request *request)
+{
+	size_t written = request->type == VIRTIO_BLK_T_IN || request->type == VIRTIO_BLK_T_GET_ID ? request->transferred : 0;
+
+	if (request->status_address) {
+		if (put_user(request->status, request->status_address))
+			vhost_blk_signal_error(&request->queue->vq);
+		else if (written == request->writable)
+			written++;
+	}
+	if (request->log_count)
+		vhost_blk_write_log(request);
+	vhost_blk_count(request);
+	return written;
+}
+
+/* Frees what the request holds; it may be used again. */
+void vhost_blk_request_release(struct vhost_blk_request *request)
+{
+	if (request->segments != request->inline_segments)
+		kvfree(request->segments);
+	request->segments = NULL;
+	kfree(request->ranges);
+	request->ranges = NULL;
+	kvfree(request->log);
+	request->log = NULL;
+	request->log_count = 0;
+}
