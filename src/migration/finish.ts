@@ -32,19 +32,17 @@ export async function finish(sides: Sides, plan: Plan, report: Report): Promise<
 }
 
 async function settle(sides: Sides, plan: Plan, report: Report): Promise<Finish['source']> {
-  let ended: Finish['source'] = 'kept'
   for (const command of endCommands(plan)) {
+    const vm = sides[command.side]
     try {
       await send(sides, command, { timeoutMs: answerMs })
-      if (command.execute === 'quit') ended = 'quit'
     } catch (error) {
-      report.warn(
-        `${sides[command.side].name}: the VM has moved, but ${command.execute} failed: ${(error as Error).message}`,
-      )
+      if (vm === sides.source && vm.qmp.runstate !== 'running') continue
+      report.warn(`${vm.name}: the VM has moved, but ${command.execute} failed: ${(error as Error).message}`)
     }
   }
-  if (ended === 'quit') await awaitClose(sides.source)
-  return ended
+  if (!plan.keepSource) await awaitClose(sides.source)
+  return sides.source.qmp.runstate === 'running' ? 'kept' : 'quit'
 }
 
 async function awaitClose({ qmp }: Vm): Promise<void> {

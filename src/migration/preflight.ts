@@ -76,23 +76,27 @@ async function describeDisks(vm: Vm, wait: WaitOptions): Promise<DescribedDisk[]
   return described
 }
 
-/** Throws VblkError (exit code 5) that names every difference between a disk and its counterpart. */
+/** Throws VblkError (exit code 5) that says why a disk's counterpart can't take its place. */
 export async function checkFits(here: DescribedDisk, there: DescribedDisk): Promise<void> {
   const [from, to] = [here.disk, there.disk]
   const sameFile =
     from.file === to.file || (from.file !== null && to.file !== null && (await isSameSource(from.file, to.file)))
   const found = diskDifferences(here, there, sameFile)
-  // A device that can tell gets the guest's choice with the stream.
-  const lost =
-    to.writeCache.current === null ? writeCacheFault(from.writeCache, to.writeCache, to.writeCacheSetting) : undefined
-  if (lost !== undefined) found.push(lost)
-  if (found.length === 0) return
-  throw new VblkError(
-    'DISK_DIFFERS',
-    ExitCode.Refused,
-    `${diskName(from)} differs on the destination: ${found.join('; ')}`,
-    { hint: 'start the destination with the same disk, or without it', details: { differences: found } },
-  )
+  if (found.length > 0) {
+    throw new VblkError(
+      'DISK_DIFFERS',
+      ExitCode.Refused,
+      `${diskName(from)} differs on the destination: ${found.join('; ')}`,
+      { hint: 'start the destination with the same disk, or without it', details: { differences: found } },
+    )
+  }
+  // A device that can tell its write cache gets the guest's choice with the stream.
+  if (to.writeCache.current !== null) return
+  const lost = writeCacheFault(from.writeCache, to.writeCache, to.writeCacheSetting)
+  if (lost === undefined) return
+  throw new VblkError('WRITE_CACHE_LOST', ExitCode.Refused, `${diskName(from)}: ${lost}`, {
+    hint: `start the destination with a vhost-blk-pci, or with write-cache=off for ${diskName(from)}`,
+  })
 }
 
 function doesNotFit(what: string): VblkError {

@@ -16,7 +16,7 @@ export function writeCacheFault(
 ): string | undefined {
   if (destination.current === null) {
     if (source.current !== 'writethrough' || destinationSetting === 'writethrough') return undefined
-    return "the guest's write cache is writethrough, and this device would turn it to writeback"
+    return "the guest's write cache is writethrough, and the destination's device would turn it to writeback"
   }
   if (source.current !== null && source.current !== destination.current) {
     return `the write cache is ${destination.current}, not ${source.current}`

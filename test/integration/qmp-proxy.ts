@@ -5,6 +5,9 @@ import net from 'node:net'
 import { createInterface, type Interface } from 'node:readline'
 
 export type Moment = 'before' | 'after'
+export type Hook = (command: string, moment: Moment) => Promise<void> | void
+/** Gets a command and its reply, both as lines, and returns the reply to pass on. */
+export type Rewrite = (command: string, reply: string) => string
 
 export class QmpProxy {
   readonly #server: net.Server
@@ -16,14 +19,15 @@ export class QmpProxy {
 
   /**
    * Listens on a path. The hook is awaited before each command is passed to QEMU, and after its reply came and before
-   * it is passed back.
+   * it is passed back. What a reply says can be rewritten, for faults that QEMU doesn't have.
    */
   static async start(
     path: string,
     qemu: string,
-    hook: (command: string, moment: Moment) => Promise<void> | void,
+    hook: Hook,
+    rewrite: Rewrite = (_, reply) => reply,
   ): Promise<QmpProxy> {
-    const server = net.createServer((client) => proxy.#join(client, net.connect(qemu), hook))
+    const server = net.createServer((client) => proxy.#join(client, net.connect(qemu), hook, rewrite))
     const proxy: QmpProxy = new QmpProxy(server)
     await new Promise<void>((resolve) => server.listen(path, resolve))
     return proxy
@@ -34,16 +38,16 @@ export class QmpProxy {
     await new Promise((resolve) => this.#server.close(resolve))
   }
 
-  #join(client: net.Socket, qemu: net.Socket, hook: (command: string, moment: Moment) => Promise<void> | void): void {
+  #join(client: net.Socket, qemu: net.Socket, hook: Hook, rewrite: Rewrite): void {
     this.#sockets.push(client, qemu)
     client.on('close', () => qemu.destroy())
     qemu.on('close', () => client.destroy())
-    const sent = new Map<string, string>()
+    const sent = new Map<string, { execute: string; line: string }>()
     // Lines stay in order even where a hook takes its time.
     let upstream = Promise.resolve()
     lines(client).on('line', (line) => {
       const { execute, id } = JSON.parse(line) as { execute: string; id: string }
-      sent.set(id, execute)
+      sent.set(id, { execute, line })
       upstream = upstream.then(async () => {
         await hook(execute, 'before')
         qemu.write(`${line}\n`)
@@ -54,8 +58,8 @@ export class QmpProxy {
       const { id } = JSON.parse(line) as { id?: string }
       downstream = downstream.then(async () => {
         const command = id === undefined ? undefined : sent.get(id)
-        if (command !== undefined) await hook(command, 'after')
-        client.write(`${line}\r\n`)
+        if (command !== undefined) await hook(command.execute, 'after')
+        client.write(`${command === undefined ? line : rewrite(command.line, line)}\r\n`)
       })
     })
   }
