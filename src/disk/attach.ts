@@ -112,17 +112,19 @@ function explainFailure(vm: Vm, error: unknown, spec: DiskSpec): unknown {
 }
 
 // Long enough for a guest that is well, short enough for someone who has just pressed Ctrl-C.
-const rollbackMs = 15_000
+const shortestRollbackMs = 5_000
+const longestRollbackMs = 15_000
 
 /**
  * Removes what was added and proves that it is gone. QMP runs commands in order, so an answer here also means that an
  * add which was given up half-way is over.
  */
-async function rollBack(vm: Vm, id: string, { report }: OperationOptions): Promise<void> {
+async function rollBack(vm: Vm, id: string, { report, timeoutMs }: OperationOptions): Promise<void> {
   try {
     await report.step(`removing ${id} again`, async () => {
       if ((await findDevice(vm, id)) !== undefined) {
-        const outcome = await unplug(vm, id, { timeoutMs: rollbackMs })
+        const patience = Math.max(shortestRollbackMs, Math.min(timeoutMs, longestRollbackMs))
+        const outcome = await unplug(vm, id, { timeoutMs: patience })
         if (outcome === 'pending')
           throw pendingUnplug(vm, id, `the attach failed, and the guest has not given back ${id}`)
       }

@@ -58,9 +58,10 @@ const defaultConnectMs = 10_000
 const defaultCommandMs = 30_000
 const defaultMaxLineBytes = 64 * 1024 * 1024
 const defaultMaxEvents = 4096
-// A monitor that is free greets at once; one that another client holds never accepts us.
-const firstLookMs = 500
-const looksApartMs = 500
+// A monitor that is free greets at once; one that another client holds never accepts us. A QEMU under load takes a while
+// to notice that its last client has left, and looks just as if it were held meanwhile.
+const lookMs = 500
+const heldAfterMs = 2000
 
 /**
  * One connection to one QMP monitor. A monitor serves a single client: while this one is open, every other connection
@@ -226,18 +227,19 @@ export class QmpClient {
   /** Waits in slices, and looks between them why nothing comes. */
   async #awaitGreeting(greeting: Promise<QmpVersion>, deadline: number): Promise<QmpVersion> {
     const { signal } = this.#options
-    let slice = firstLookMs
+    const heldAt = Date.now() + heldAfterMs
     while (true) {
       const left = deadline - Date.now()
       try {
-        return await waitFor(greeting, 'the connection', { timeoutMs: Math.max(1, Math.min(slice, left)), signal })
+        return await waitFor(greeting, 'the connection', { timeoutMs: Math.max(1, Math.min(lookMs, left)), signal })
       } catch (error) {
         if (!(error instanceof QmpTimeoutError)) throw error
       }
+      const isLast = left <= lookMs
+      if (!isLast && Date.now() < heldAt) continue
       const backlog = await readBacklog(this.path)
       if (backlog !== undefined && backlog.waiting > 0 && backlog.accepted > 0) throw busy(this.path)
-      if (left <= slice) throw this.#noGreeting(backlog)
-      slice = looksApartMs
+      if (isLast) throw this.#noGreeting(backlog)
     }
   }
 
