@@ -201,7 +201,7 @@ export class Guest {
 
   async #awaitLoad(word: string): Promise<void> {
     const loop =
-      'for i in $(seq 600); do grep -q "$1" /run/vload.log && exit 0; sleep 0.2; done; cat /run/vload.log; exit 1'
+      'for i in $(seq 500); do grep -q "$1" /run/vload.log && exit 0; kill -0 "$(cat /run/vload.pid)" || break; sleep 0.2; done; grep "$1" /run/vload.log || { cat /run/vload.log; exit 1; }'
     await this.check(['sh', '-c', loop, 'sh', word], { timeoutMs: 150_000 })
   }
 

@@ -47,8 +47,11 @@ export const rootStage: Stage = {
       `deb ${mirror} ${release} main`,
       `deb-src ${mirror} ${release} main`,
     ])
-    await rm(root, { recursive: true, force: true })
+    const old = `${root}.old`
+    await rm(old, { recursive: true, force: true })
+    if (existsSync(root)) await rename(root, old)
     await rename(next, root)
+    await rm(old, { recursive: true, force: true })
   },
 }
 
