@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../errors.ts'
-import { type MigrationInfo, QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
+import { type MigrationInfo, QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import { Channel, exampleUri } from './channel.ts'
 import { type SideCommand, send, sendAll } from './commands.ts'
 import { Deadline } from './deadline.ts'
@@ -132,7 +132,7 @@ async function moveUntilNoReturn(
   uri: string,
   report: Report,
   deadline: Deadline,
-): Promise<Switchover> {
+): Promise<Switchover & { status: RunState }> {
   const { signal } = deadline
   try {
     await send(sides, startCommand(uri), { signal })
@@ -142,8 +142,7 @@ async function moveUntilNoReturn(
     return await report.step('switching over', async () => {
       const switchover = await switchOver(sides, plan, report, signal)
       signal.throwIfAborted()
-      if (plan.wasRunning) await runDestination(sides)
-      return switchover
+      return { ...switchover, status: plan.wasRunning ? await runDestination(sides) : 'paused' }
     })
   } catch (error) {
     if (error instanceof OutcomeUnknownError) throw error

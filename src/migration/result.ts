@@ -37,14 +37,14 @@ export interface MigratedVm {
 export function migratedVm(
   { source, destination }: Sides,
   plan: Plan,
-  { migration, disks: saved }: Switchover,
+  { migration, disks: saved, status }: Switchover & { status: RunState },
   downtimeMs: number | null,
   finish: Finish,
 ): MigratedVm {
   return {
     vm: source.name,
     destination: destination.name,
-    status: plan.wasRunning ? 'running' : 'paused',
+    status,
     downtimeMs,
     totalMs: Number(migration['total-time'] ?? 0),
     ramBytes: Number(migration.ram?.transferred ?? 0),

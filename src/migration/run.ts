@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { QmpCommandError } from '../qmp/index.ts'
+import { QmpCommandError, type RunState } from '../qmp/index.ts'
 import { send } from './commands.ts'
 import type { Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
@@ -9,14 +9,14 @@ import { runCommand } from './plan.ts'
 const runMs = 30_000
 
 /**
- * Lets the destination run: the point of no return. Throws QmpCommandError when it refused, so that nobody runs, and
- * OutcomeUnknownError when it can't be told: then the source must not be started again.
+ * Lets the destination run, the point of no return, and returns the state that it is in. Throws QmpCommandError when it
+ * refused, so that nobody runs, and OutcomeUnknownError when it can't be told: then the source must not be started again.
  */
-export async function runDestination(sides: Sides): Promise<void> {
+export async function runDestination(sides: Sides): Promise<RunState> {
   const { source, destination } = sides
   try {
     await send(sides, runCommand, { timeoutMs: runMs })
-    return
+    return (await destination.qmp.execute('query-status', {}, { timeoutMs: runMs })).status
   } catch (error) {
     if (error instanceof QmpCommandError && (await isStandingStill(sides))) throw error
     throw new OutcomeUnknownError(
