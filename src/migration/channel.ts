@@ -20,8 +20,8 @@ export class Channel {
   }
 
   /** Makes the folder, for the user that the QEMU runs as if that is another than ours. Throws VblkError (exit code 4). */
-  static async create(owner: { uid: number; gid: number } | undefined): Promise<Channel> {
-    const dir = await mkdtemp(path.join(tmpdir(), prefix)).catch((cause) => {
+  static async create(owner: { uid: number; gid: number } | undefined, parent = tmpdir()): Promise<Channel> {
+    const dir = await mkdtemp(path.join(parent, prefix)).catch((cause) => {
       throw new VblkError(
         'NO_TEMPORARY_FOLDER',
         ExitCode.HostLacks,

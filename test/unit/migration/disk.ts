@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import type { DiskInfo } from '../../../src/disk/info.ts'
+import type { BlockDeviceInfo } from '../../../src/qmp/index.ts'
+
+/** A disk as vblk attaches it, but for what a test says. */
+export const diskInfo = (changes: Partial<DiskInfo> = {}): DiskInfo => ({
+  id: 'd1',
+  path: '/machine/peripheral/d1',
+  type: 'vhost-blk-pci',
+  node: 'vblk-d1',
+  file: '/disk.raw',
+  sizeBytes: 1024,
+  readOnly: false,
+  cache: 'none',
+  writeCacheSetting: 'auto',
+  writeCache: { original: 'writeback', current: 'writeback' },
+  serial: 'S1',
+  queues: 2,
+  bus: 'rp1',
+  addr: '00.0',
+  datapathSetting: 'auto',
+  datapath: 'kernel',
+  reason: '',
+  kernel: { fds: [9], runningQueues: 2, requests: 7, errors: 0 },
+  ...changes,
+})
+
+const node = (name: string, drv: string, bytes: number, filename: string): BlockDeviceInfo => ({
+  file: filename,
+  'node-name': name,
+  ro: false,
+  drv,
+  cache: { writeback: true, direct: true, 'no-flush': false },
+  image: { filename, format: drv, 'virtual-size': bytes },
+})
+
+/** The nodes below that disk. */
+export const diskNodes = ({ drv = 'file', bytes = 1024, filename = '/disk.raw' } = {}): BlockDeviceInfo[] => [
+  node('vblk-d1', 'raw', 1024, '/disk.raw'),
+  node('vblk-d1-file', drv, bytes, filename),
+]
