@@ -33,7 +33,8 @@ async function loadConfig(packageRoot: string, code: 'dist' | 'src'): Promise<Co
   const root = code === 'src' ? join(packageRoot, code) : packageRoot
   pjson.oclif.commands = `./${relative(root, join(packageRoot, code, 'commands'))}`
   pjson.oclif.helpClass = `./${relative(root, fileURLToPath(new URL('./help', import.meta.url)))}`
-  return Config.load({ root, pjson })
+  // A package in the caller's home would be loaded as code, by root as well.
+  return Config.load({ root, pjson, userPlugins: false, devPlugins: false })
 }
 
 /**

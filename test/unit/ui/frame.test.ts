@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The frame of all commands, seen from outside: exact stdout, stderr and exit code of real processes.
 import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, jest, test } from '@jest/globals'
 import { finished, runFixture, startFixture } from './run-fixture.ts'
 
@@ -223,6 +226,17 @@ describe('interruption', () => {
 })
 
 describe('the process', () => {
+  test('runs no code from the home of its caller', async () => {
+    const home = mkdtempSync(join(tmpdir(), 'vblk-home-'))
+    const plugin = join(home, '.local/share/vblk')
+    mkdirSync(plugin, { recursive: true })
+    // What a user's plugin of oclif looks like; a list that cannot be read shows that it is never looked at.
+    writeFileSync(join(plugin, 'package.json'), '{"oclif":{"plugins":')
+    const { code, stderr } = await runFixture(['end', 'well'], { HOME: home })
+    rmSync(home, { recursive: true })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  })
+
   test('ends although something is still open', async () => {
     expect(await runFixture(['end', 'with-open-handle'])).toEqual({
       code: 0,

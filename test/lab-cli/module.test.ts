@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// doctor and the module commands where the module really loads. The tests build on one another: the module is absent
+// from the kernel at first, loaded in the middle, and gone at the end.
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals'
+import type { Check } from '../../src/host/check.ts'
+import type { LoadResult } from '../../src/host/module-load.ts'
+import type { ModuleStatus } from '../../src/host/module-status.ts'
+import { Lab } from '../lab/lab.ts'
+import { tryVblk, vblk } from '../lab/vblk.ts'
+
+jest.setTimeout(120_000)
+
+let lab: Lab
+let kernel: string
+
+beforeAll(async () => {
+  lab = await Lab.start()
+  kernel = (await lab.check(['uname', '-r'])).trim()
+  // A warm start may have vhost loaded; what loading brings along is part of the tests.
+  await lab.exec(['modprobe', '-r', 'vhost_blk', 'vhost_net', 'vhost'])
+}, 300_000)
+
+afterAll(() => lab?.stop())
+afterEach(async () => expect(await lab.kernelWarnings()).toEqual([]))
+
+const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'vblk']
+const isLoaded = async (name: string) => (await lab.exec(['test', '-d', `/sys/module/${name}`])).exitCode === 0
+const status = () => vblk<ModuleStatus>(lab, ['module', 'status'])
+const installed = () => `/lib/modules/${kernel}/updates/vhost_blk.ko`
+
+describe('not loaded', () => {
+  test('doctor fails on that alone', async () => {
+    const { exitCode, error } = await tryVblk(lab, ['doctor'])
+    expect(exitCode).toBe(4)
+    expect(error).toMatchObject({ code: 'CHECK_FAILED', hint: 'begin with: vblk module load' })
+    const checks = error?.details?.checks as Check[]
+    const failed = checks.filter((check) => check.status !== 'ok')
+    expect(failed.map(({ name, status: found, fix }) => [name, found, fix])).toEqual([
+      ['module-loaded', 'fail', 'vblk module load'],
+      ['module-abi', 'fail', 'vblk module load'],
+      ['device-node', 'fail', 'vblk module load'],
+    ])
+  })
+
+  test('status shows the installed module', async () => {
+    expect(await status()).toMatchObject({
+      kernel,
+      source: '/opt/vblk/kmod',
+      file: { path: installed(), installed: true, matches: true, kernel, name: 'vhost_blk' },
+      loaded: null,
+      users: [],
+    })
+  })
+
+  test('only root loads', async () => {
+    expect(await lab.exec([...nobody, 'module', 'load'])).toEqual({
+      exitCode: 4,
+      stdout: '',
+      stderr: 'Error: only root can load kernel modules\nHint: sudo vblk module load\n',
+    })
+  })
+})
+
+describe('a module that the kernel does not take', () => {
+  test('another module by our name', async () => {
+    const vhost = `/lib/modules/${kernel}/kernel/drivers/vhost/vhost.ko.xz`
+    await lab.check(['sh', '-euc', `mkdir -p /tmp/other && cp ${vhost} /tmp/other/vhost_blk.ko.xz`])
+    const { exitCode, error } = await tryVblk(lab, ['module', 'load', '--build-dir', '/tmp/other'])
+    expect(exitCode).toBe(4)
+    expect(error?.message).toBe('/tmp/other/vhost_blk.ko.xz is module vhost, not vhost_blk')
+  })
+
+  test('a symbol that vhost has not: the reason is shown, and vhost is unloaded again', async () => {
+    const edit = 'mkdir -p /tmp/bad && LC_ALL=C sed s/vhost_dev_init/vhost_dev_inyt/g "$1" >/tmp/bad/vhost_blk.ko'
+    await lab.check(['sh', '-euc', edit, 'sh', installed()])
+    expect(await isLoaded('vhost')).toBe(false)
+    const { exitCode, error } = await tryVblk(lab, ['module', 'load', '--build-dir', '/tmp/bad'])
+    expect(exitCode).toBe(4)
+    expect(error).toMatchObject({
+      code: 'MODULE_NOT_LOADED',
+      message: expect.stringMatching(/^\/tmp\/bad\/vhost_blk\.ko was not loaded: .*(Unknown symbol|Invalid)/),
+      hint: 'the kernel says why: dmesg | tail',
+    })
+    expect([await isLoaded('vhost_blk'), await isLoaded('vhost')]).toEqual([false, false])
+  })
+})
+
+describe('loaded', () => {
+  test('load brings what the module needs, and is done already the second time', async () => {
+    const first = await vblk<LoadResult>(lab, ['module', 'load'])
+    expect(first).toMatchObject({ changed: true, path: installed(), module: { refcount: 0 } })
+    expect(await isLoaded('vhost')).toBe(true)
+    expect(await vblk(lab, ['module', 'load'])).toMatchObject({ changed: false, path: null })
+  })
+
+  test('doctor is content, and status shows the ABI', async () => {
+    const { checks } = await vblk<{ checks: Check[] }>(lab, ['doctor'])
+    expect(checks.filter((check) => check.status !== 'ok')).toEqual([])
+    expect(checks.find(({ name }) => name === 'module-abi')?.message).toBe('version 1, up to 64 queues')
+    expect((await status()).loaded).toMatchObject({ abiVersion: 1, refcount: 0 })
+  })
+
+  test('another user may not open the device, and doctor says so', async () => {
+    const { stdout, exitCode } = await lab.exec([...nobody, 'doctor'])
+    expect(exitCode).toBe(4)
+    expect(stdout).toMatch(
+      /fail {2}module-abi +\/dev\/vhost-blk does not answer: EACCES: open '\/dev\/vhost-blk'\n +mend it: run vblk as root/,
+    )
+  })
+
+  test('a device open to everybody is a failure', async () => {
+    await lab.check(['chmod', '666', '/dev/vhost-blk'])
+    const { error } = await tryVblk(lab, ['doctor'])
+    expect(error?.message).toMatch(/^1 of \d+ checks failed: device-node$/)
+    expect(error?.hint).toBe('begin with: chmod o= /dev/vhost-blk')
+    await lab.check(['chmod', 'o=', '/dev/vhost-blk'])
+  })
+})
+
+describe('in use', () => {
+  let pid: number
+
+  test('status names who holds the device', async () => {
+    const hold = 'sleep 600 3<>/dev/vhost-blk >/dev/null 2>&1 & echo $!'
+    pid = Number(await lab.check(['sh', '-c', hold]))
+    const { loaded, users } = await status()
+    expect(loaded).toMatchObject({ refcount: 1 })
+    expect(users).toEqual([
+      { pid, command: 'sleep', disks: [{ fd: 3, serial: '', runningQueues: 0, requests: 0, errors: 0 }] },
+    ])
+  })
+
+  test('unload is refused with 9, and names the process', async () => {
+    const { exitCode, error } = await tryVblk(lab, ['module', 'unload'])
+    expect(exitCode).toBe(9)
+    expect(error).toMatchObject({
+      code: 'MODULE_IN_USE',
+      message: `vhost_blk is in use by sleep (pid ${pid})`,
+      details: { pids: [pid], refcount: 1 },
+    })
+    expect(await isLoaded('vhost_blk')).toBe(true)
+  })
+
+  test('after its end the module goes, and only root may say so', async () => {
+    await lab.check(['sh', '-c', `kill ${pid}; while [ -d /proc/${pid} ]; do sleep 0.1; done`])
+    expect((await lab.exec([...nobody, 'module', 'unload'])).stderr).toMatch(
+      /^Error: only root can unload kernel modules\n/,
+    )
+    expect(await vblk(lab, ['module', 'unload'])).toEqual({ changed: true })
+    expect(await vblk(lab, ['module', 'unload'])).toEqual({ changed: false })
+    expect(await isLoaded('vhost_blk')).toBe(false)
+    expect((await lab.exec(['test', '-e', '/dev/vhost-blk'])).exitCode).toBe(1)
+  })
+})
+
+test('a module built on the host itself is loaded from its folder', async () => {
+  const built = await vblk<{ path: string }>(lab, ['module', 'build'], 900_000)
+  const dir = `/var/lib/vblk/kmod/${kernel}`
+  expect(built).toMatchObject({ path: `${dir}/vhost_blk.ko`, kernel, matches: true, installed: false })
+  expect(await vblk(lab, ['module', 'load', '--build-dir', dir])).toMatchObject({ changed: true, path: built.path })
+  expect((await status()).loaded).toMatchObject({ abiVersion: 1 })
+  await vblk(lab, ['module', 'unload'])
+}, 900_000)
