@@ -3,7 +3,7 @@
 import { pause } from '../disk/pause.ts'
 import { readVhostState } from '../disk/vhost-state.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import { QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
+import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import type { Report, Sides } from './options.ts'
@@ -17,6 +17,9 @@ const lockMs = 10_000
 const datapathMs = 5000
 const pollMs = 100
 
+/** States that a migration brings a VM into. */
+const ofMigration: ReadonlySet<RunState> = new Set(['finish-migrate', 'postmigrate'])
+
 /**
  * Undoes a migration that has begun and whose destination was not told to run, and proves it: the migration is ended, the
  * destination's QEMU is ended (it can't take another migration), the VM is on the source as it was. Returns the error to
@@ -24,23 +27,20 @@ const pollMs = 100
  */
 export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report: Report): Promise<VblkError> {
   const { source, destination } = sides
-  const words = await explainCause(cause, destination)
+  let words = cause instanceof Error ? cause.message : String(cause)
   try {
     return await report.step('rolling back', async () => {
       const status = await endMigration(source)
+      words += await destinationsWords(cause, destination)
       const ended = await endDestination(destination)
       if (!ended && status === 'completed') throw destinationNotEnded(sides, words, cause)
-      await restoreSource(source, plan, ended)
+      const state = await restoreSource(source, plan, ended)
       await restoreSettings(sides, plan)
       await proveDatapath(source, plan, report)
       if (!ended)
         report.warn(`${destination.name} does not answer: end its QEMU; it has no complete VM and can't run it`)
-      const where = plan.wasRunning ? 'the VM runs on the source' : 'the VM stands still on the source as before'
-      return new VblkError('MIGRATION_ROLLED_BACK', ExitCode.RolledBack, `${words}; rolled back: ${where}`, {
-        hint: "the destination's QEMU was ended, since it can't take another migration: start a new one to try again",
-        details: { cause: cause instanceof VblkError ? cause.code : null },
-        cause,
-      })
+      const where = state === 'running' ? 'the VM runs on the source' : `the VM stands still on the source (${state})`
+      return rolledBack(`${words}; rolled back: ${where}`, cause)
     })
   } catch (error) {
     if (error instanceof OutcomeUnknownError) return error
@@ -52,16 +52,24 @@ export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report:
   }
 }
 
-/** What went wrong, with the words of a destination that could not load the VM. */
-async function explainCause(cause: unknown, destination: Vm): Promise<string> {
-  const said = cause instanceof Error ? cause.message : String(cause)
+function rolledBack(message: string, cause: unknown): VblkError {
+  return new VblkError('MIGRATION_ROLLED_BACK', ExitCode.RolledBack, message, {
+    hint: "the destination's QEMU can't take another migration: start a new one to try again",
+    details: { cause: cause instanceof VblkError ? cause.code : null },
+    cause,
+  })
+}
+
+/** Why a destination could not load the VM; '' if that isn't what went wrong. */
+async function destinationsWords(cause: unknown, destination: Vm): Promise<string> {
+  if (!(cause instanceof VblkError) || cause.code !== 'MIGRATION_FAILED') return ''
   try {
     const { status, 'error-desc': why } = await destination.qmp.execute('query-migrate', {}, { timeoutMs: answerMs })
-    return status === 'failed' && why !== undefined && !said.includes(why)
-      ? `${said}; the destination says: ${why}`
-      : said
+    return status === 'failed' && why !== undefined && !cause.message.includes(why)
+      ? `; the destination says: ${why}`
+      : ''
   } catch {
-    return said
+    return ''
   }
 }
 
@@ -88,16 +96,17 @@ async function endDestination({ qmp }: Vm): Promise<boolean> {
   }
 }
 
-async function restoreSource({ qmp }: Vm, { wasRunning }: Plan, mayStart: boolean): Promise<void> {
+/** Returns the state that the VM is in: as before, or what it has come to by itself meanwhile. */
+async function restoreSource({ qmp }: Vm, { wasRunning }: Plan, mayStart: boolean): Promise<RunState> {
   const deadline = Date.now() + lockMs
   while (true) {
     const { running, status } = await qmp.execute('query-status', {}, { timeoutMs: answerMs })
-    if (running === wasRunning && status !== 'postmigrate' && status !== 'finish-migrate') return
+    if (!ofMigration.has(status) && (running || !wasRunning || status !== 'paused')) return status
     let refusal: QmpCommandError | undefined
     if (mayStart && status !== 'finish-migrate') {
       // The destination's locks may outlast its connection a little.
       refusal = await unlessRefused(wasRunning ? qmp.execute('cont') : takeImages(qmp))
-      if (refusal === undefined && !wasRunning) return
+      if (refusal === undefined && !wasRunning) return status
     }
     if (Date.now() > deadline) throw refusal ?? notRestored(status)
     await pause(pollMs)

@@ -26,9 +26,8 @@ export interface Switchover {
 export async function switchOver(sides: Sides, plan: Plan, report: Report, signal: AbortSignal): Promise<Switchover> {
   const { source, destination } = sides
   const wait = { signal }
-  await requireSameDisks(source, plan, wait)
   const places = plan.disks.map(({ name, source: { path } }) => ({ name, path }))
-  const disks = await readStandstill(source, places, wait)
+  const [disks] = await Promise.all([readStandstill(source, places, wait), requireSameDisks(source, plan, wait)])
   requireStopped(disks, report)
   await send(sides, continueCommand, wait)
   const migration = await awaitStatus(source, 'completed', wait)
@@ -39,11 +38,11 @@ export async function switchOver(sides: Sides, plan: Plan, report: Report, signa
 
 /** Other monitors can plug and unplug while the memory is on its way. */
 async function requireSameDisks(source: Vm, { disks }: Plan, wait: WaitOptions): Promise<void> {
-  const devices = [
-    ...(await listChildren(source, peripheral, wait)),
-    ...(await listChildren(source, peripheralAnon, wait)),
-  ]
-  const now = devices.filter(isDisk).map(({ path }) => path)
+  const devices = await Promise.all([peripheral, peripheralAnon].map((path) => listChildren(source, path, wait)))
+  const now = devices
+    .flat()
+    .filter(isDisk)
+    .map(({ path }) => path)
   const then = disks.map(({ source: { path } }) => path)
   const changed = [...now, ...then].find((path) => now.includes(path) !== then.includes(path))
   if (changed === undefined) return

@@ -90,8 +90,23 @@ describe('an interruption', () => {
     await expectRolledBack(destination)
   })
 
+  test('comes too late when the destination was told to run', async () => {
+    const source = await bench.source(await bench.image('late.raw'), [], memory.here)
+    const destination = await incoming()
+    const { exitCode, envelope } = await interruptAt(destination, 'destination', 'cont', 'before', source)
+    expect(exitCode).toBe(0)
+    expect(envelope).toMatchObject({ ok: true, result: { status: 'running', source: 'quit' } })
+    expect(await hasEnded(source)).toBe(true)
+  })
+
   /** Lets the signal reach vblk before it hears more; what QEMU was sent still happens. */
-  async function interruptAt(destination: Qemu, side: 'source' | 'destination', wanted: string, when: Moment) {
+  async function interruptAt(
+    destination: Qemu,
+    side: 'source' | 'destination',
+    wanted: string,
+    when: Moment,
+    source = home,
+  ) {
     let kill = () => {}
     const at: At = async (command, moment) => {
       if (command !== wanted || moment !== when) return
@@ -99,7 +114,7 @@ describe('an interruption', () => {
       await pause(300)
     }
     const none: At = () => {}
-    const from = await through(home, side === 'source' ? at : none)
+    const from = await through(source, side === 'source' ? at : none)
     const to = await through(destination, side === 'destination' ? at : none)
     const running = startMigrate(from, to)
     let killed = false
@@ -143,6 +158,19 @@ describe('a failure before the point of no return', () => {
     while ((await home.qmp.execute('query-migrate')).status !== 'active') await pause(50)
     process.kill(pidOf(destination), 'SIGKILL')
     expectFailure(await outcome, rolledBack(/: the migration failed: .*; rolled back: the VM runs on the source$/))
+    await expectRolledBack(destination)
+  })
+
+  test('the destination dies while its disk is made', async () => {
+    const destination = await incoming()
+    const to = await through(destination, (command) => {
+      if (command === 'device_add') process.kill(pidOf(destination), 'SIGKILL')
+    })
+    expectFailure(await migrate(home.socket, to), {
+      exitCode: 7,
+      code: 'DESTINATION_LOST',
+      message: /^the destination went away: .*lost the connection.*; the VM is untouched$/,
+    })
     await expectRolledBack(destination)
   })
 
@@ -241,7 +269,7 @@ describe('a failure before the point of no return', () => {
     })
     expectFailure(
       await migrate(home.socket, to),
-      rolledBack(/; rolled back: the VM stands still on the source as before$/),
+      rolledBack(/; rolled back: the VM stands still on the source \(postmigrate\)$/),
     )
     before = { ...before, status: 'postmigrate' }
     await expectRolledBack(destination)
