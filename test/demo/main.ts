@@ -50,6 +50,14 @@ function render(result: DemoResult): string {
   ])
 }
 
+// The lab dies with this process; what is left to do is to end in the usual way.
+for (const [signal, number] of [
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+  ['SIGHUP', 1],
+] as const)
+  process.on(signal, () => process.exit(128 + number))
+
 let json = process.argv.includes('--json')
 const warnings: string[] = []
 try {

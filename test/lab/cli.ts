@@ -65,7 +65,7 @@ type Request = ReturnType<typeof parse>
 const report = (line: string) => process.stderr.write(`${line}\n`)
 
 const running = async (request: Request) =>
-  (await Lab.connect(request.name)) ?? (await Lab.start({ name: request.name, report, ...request.machine }))
+  (await Lab.connect(request.name)) ?? (await Lab.start({ name: request.name, keep: true, report, ...request.machine }))
 
 async function exec(request: Request, pty: boolean): Promise<number> {
   const argv = pty ? ['bash', '-l'] : request.command

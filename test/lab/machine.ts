@@ -3,13 +3,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { closeFd, openFd, tryLock } from '../../src/host/fd.ts'
 import { QmpClient } from '../../src/qmp/client.ts'
 import { AgentClient } from './agent-client.ts'
-import { labFiles, top } from './setup/paths.ts'
+import { labFiles, runDir, top } from './setup/paths.ts'
 import { run } from './setup/run.ts'
 import { stageKey } from './setup/stage.ts'
 import {
@@ -29,11 +30,13 @@ export interface MachineOptions {
   icount: boolean
   /** MiB */
   memory: number
+  /** Let it run on when this process ends. */
+  keep: boolean
   /** A kernel image instead of the distribution's; always booted cold. */
   kernel?: string | undefined
 }
 
-export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560 }
+export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560, keep: false }
 
 /**
  * Whether this machine truly has hardware virtualization: the cpu flags say so. /dev/kvm may be there without them and run
@@ -130,11 +133,15 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
   ]
 }
 
-async function launch(args: string[], paths: MachinePaths): Promise<ChildProcess> {
+async function launch(args: string[], paths: MachinePaths, keep: boolean): Promise<ChildProcess> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 })
   for (const path of [paths.qmp, paths.agent, paths.console, paths.log]) await rm(path, { force: true })
   const log = openSync(paths.log, 'w')
-  const child = spawn(join(top, 'script/in-root'), args, { stdio: ['ignore', log, log], detached: true })
+  const command = [join(top, 'script/in-root'), ...args]
+  // However the caller ends, a machine that no later one will look for ends with it.
+  if (!keep) command.unshift('setpriv', '--pdeathsig', 'KILL')
+  const [file = '', ...rest] = command
+  const child = spawn(file, rest, { stdio: ['ignore', log, log], detached: true })
   closeSync(log)
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve)
@@ -169,7 +176,7 @@ export async function machinePid(paths: MachinePaths): Promise<number | undefine
 }
 
 async function coldBoot(options: MachineOptions, paths: MachinePaths, disk: Disk): Promise<AgentClient> {
-  await launch(commandLine(options, paths, disk, false), paths)
+  await launch(commandLine(options, paths, disk, false), paths, options.keep)
   return await AgentClient.connect(paths.agent, 180_000)
 }
 
@@ -237,23 +244,44 @@ async function waitFor(agent: AgentClient, argv: string[]): Promise<void> {
 /** Adds to a machine what its saved state shall hold. */
 export type Furnish = (agent: AgentClient, paths: MachinePaths, options: MachineOptions) => Promise<void>
 
+/** Runs what only one process at a time may do. */
+async function exclusively<T>(lockFile: string, work: () => Promise<T>): Promise<T> {
+  const lock = openFd(lockFile, constants.O_RDWR | constants.O_CREAT)
+  try {
+    while (!tryLock(lock, 'exclusive')) await sleep(200)
+    return await work()
+  } finally {
+    closeFd(lock)
+  }
+}
+
 /** The saved state for these options; boots and saves a machine if there is none for what they and the image are now. */
 async function warmState(
   options: MachineOptions,
   report: (line: string) => void,
   furnish: Furnish,
 ): Promise<WarmState> {
-  const base = join(labFiles, `warm-${options.smp}${options.icount ? '-icount' : ''}-${options.memory}`)
+  const name = `warm-${options.smp}${options.icount ? '-icount' : ''}-${options.memory}`
+  return await exclusively(join(labFiles, `${name}.lock`), () => freshWarmState(name, options, report, furnish))
+}
+
+async function freshWarmState(
+  name: string,
+  options: MachineOptions,
+  report: (line: string) => void,
+  furnish: Furnish,
+): Promise<WarmState> {
+  const base = join(labFiles, name)
   const saved = { overlay: `${base}.qcow2`, state: `${base}.state` }
   const key = await warmStateKey(options)
   if ((await readFile(`${base}.key`, 'utf8').catch(() => '')) === key && existsSync(saved.state)) return saved
 
   report('lab: booting the machine once, to save its state…')
-  const paths = machinePaths(join(labFiles, `${base}.boot`))
+  const paths = machinePaths(join(runDir, name))
   await rm(`${base}.key`, { force: true })
   await newOverlay(saved.overlay)
   try {
-    const agent = await coldBoot(options, paths, { path: saved.overlay, snapshot: false })
+    const agent = await coldBoot({ ...options, keep: false }, paths, { path: saved.overlay, snapshot: false })
     await waitFor(agent, loadModules)
     await furnish(agent, paths, options)
     await waitFor(agent, settle)
@@ -291,7 +319,7 @@ export async function startMachine(
     return await coldBoot(options, paths, { path: overlay, snapshot: false })
   }
   const saved = await warmState(options, report, furnish)
-  await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths)
+  await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths, options.keep)
   const qmp = await QmpClient.connect({ path: paths.qmp })
   await qmp.execute('migrate-incoming', { uri: `file:${saved.state}` })
   await migrated(qmp)
