@@ -121,6 +121,15 @@ static void vhost_blk_init_iocb(struct vhost_blk_request *request, struct kiocb 
 }
 
 /*
+ * Not vfs_iocb_iter_write(): since 6.8 it waits for a frozen file system to thaw, and takes a second freeze protection which
+ * an asynchronous completion would have to end too. The caller holds vhost_blk_try_start_write().
+ */
+static ssize_t vhost_blk_call(struct file *file, struct kiocb *iocb, struct iov_iter *iter, bool write)
+{
+	return write ? file->f_op->write_iter(iocb, iter) : vfs_iocb_iter_read(file, iocb, iter);
+}
+
+/*
  * Submits what is left of the request on the guest's own buffers. Returns what the file did; at -EIOCBQUEUED the request is
  * no longer the caller's. Freeze protection is handed on to the completion.
  */
@@ -137,7 +146,7 @@ static ssize_t vhost_blk_issue(struct vhost_blk_request *request, int flags)
 	iov_iter_init(&request->iter, write ? ITER_SOURCE : ITER_DEST, request->segments, request->segment_count,
 		      request->length);
 	iov_iter_advance(&request->iter, request->transferred);
-	ret = write ? vfs_iocb_iter_write(file, iocb, &request->iter) : vfs_iocb_iter_read(file, iocb, &request->iter);
+	ret = vhost_blk_call(file, iocb, &request->iter, write);
 	if (ret != -EIOCBQUEUED && write)
 		vhost_blk_end_write(file);
 	return ret;
@@ -197,7 +206,7 @@ static int vhost_blk_bounce_io(struct vhost_blk_request *request, struct page *p
 			iocb.ki_flags &= ~(IOCB_WRITE | IOCB_DSYNC);
 		bvec_set_page(&bvec, page, length - done, done);
 		iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, &bvec, 1, length - done);
-		ret = write ? vfs_iocb_iter_write(file, &iocb, &iter) : vfs_iocb_iter_read(file, &iocb, &iter);
+		ret = vhost_blk_call(file, &iocb, &iter, write);
 		if (ret <= 0)
 			return ret ? ret : -EIO;
 		done += ret;
