@@ -22,7 +22,7 @@ beforeAll(async () => {
   image = await makeImage(lab, 'datapath')
   guest = await startGuest(lab, { name: 'datapath' })
   await guest.up()
-  disk = await Disk.plug(guest, image)
+  disk = await Disk.plug(guest, image, { file: { discard: 'unmap' }, raw: { discard: 'unmap' } })
   await guest.awaitDisk('vda')
 })
 
@@ -73,11 +73,10 @@ describe('a hot-plugged disk', () => {
     await disk.set('vhost-active', true)
   })
 
-  test('discards and writes zeroes by the kernel', async () => {
+  test('discards by the kernel', async () => {
     await writeBlock(256, 'to be discarded')
-    await guest.check(['blkdiscard', '-z', '-o', String(MiB), '-l', String(MiB), '/dev/vda'])
-    expect(await hashInImage(256)).toBe(createHash('sha256').update(Buffer.alloc(4096)).digest('hex'))
     await guest.check(['blkdiscard', '-o', String(MiB), '-l', String(MiB), '/dev/vda'])
+    expect(await hashInImage(256)).toBe(createHash('sha256').update(Buffer.alloc(4096)).digest('hex'))
     expect(await disk.state()).toMatchObject({ active: true, errors: 0 })
   })
 
@@ -215,9 +214,10 @@ describe('the disk as the guest sees it', () => {
 
   test('is back at its original write cache, on the kernel, after a reset', async () => {
     await guest.ask('system_reset')
+    await disk.onUserspace('the guest has not started the disk')
+    await disk.onKernel(60)
     await guest.up()
     await guest.awaitDisk('vda')
-    await disk.onKernel()
     expect(await disk.get('current-write-cache')).toBe(true)
     expect((await guest.check(['cat', '/sys/block/vda/cache_type'])).trim()).toBe('write back')
   })
@@ -228,6 +228,8 @@ describe('the end of a disk', () => {
     await guest.startLoad('/dev/vda')
     await disk.onKernel()
     await disk.unplug()
+    // It holds the disk's name in the guest as long as it lives.
+    await guest.exec(['pkill', '-KILL', 'vload'])
     await guest.awaitDisk('vda', false)
     await lab.check(['modprobe', '-r', 'vhost_blk'])
     await lab.check(['modprobe', 'vhost_blk'])

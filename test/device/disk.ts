@@ -105,10 +105,11 @@ export class Disk {
   }
 
   /** Waits for the kernel to serve the disk. */
-  async onKernel(): Promise<VhostState> {
+  async onKernel(seconds = 20): Promise<VhostState> {
     return await eventually(
       () => this.state(),
       (state) => state.active,
+      seconds,
     )
   }
 
