@@ -46,7 +46,7 @@ beforeAll(async () => {
   devices = {
     // A volatile cache without FUA: a durable write shows as a flush of the device.
     cached: await makeNullBlk('ring-cached', { ...memory, cache_size: 8, fua: 0 }),
-    slow: await makeNullBlk('ring-slow', { ...memory, irqmode: 2, completion_nsec: 20_000_000 }),
+    slow: await makeNullBlk('ring-slow', { ...memory, irqmode: 2, completion_nsec: 100_000_000 }),
   }
   // An ext4 of its own: some cases freeze it.
   const disk = await makeNullBlk('ring-files', memory)

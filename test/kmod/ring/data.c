@@ -234,7 +234,7 @@ static void zero_ranges(void)
 	}
 }
 
-/* A queue's worker must not wait for storage: reads that each take 20 ms overlap. */
+/* A queue's worker must not wait for storage: reads that each take SLOW_MS overlap. */
 static void no_blocking(void)
 {
 	enum { COUNT = 32, LENGTH = 4096 };
@@ -258,8 +258,8 @@ static void no_blocking(void)
 			must_reap(vm, 0);
 		clock_gettime(CLOCK_MONOTONIC, &end);
 		ms = (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000;
-		CHECK(ms >= 20 && ms < COUNT * 20 / 2, "%s: %d reads of 20 ms took %ld ms", direct ? "direct" : "buffered",
-		      COUNT, ms);
+		CHECK(ms >= SLOW_MS && ms < COUNT * SLOW_MS / 2, "%s: %d reads of %d ms took %ld ms",
+		      direct ? "direct" : "buffered", COUNT, SLOW_MS, ms);
 		vm_close(vm);
 		close(fd);
 	}

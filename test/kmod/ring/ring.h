@@ -64,7 +64,8 @@ struct vm {
 /* Where the tests may work: set by the command line. */
 extern const char *test_dir;   /* a directory on ext4 of its own */
 extern const char *test_block; /* a block device with a volatile cache, no FUA, whose content may be destroyed */
-extern const char *test_slow;  /* one on which each request takes 20 ms */
+extern const char *test_slow;  /* one on which each request takes SLOW_MS */
+#define SLOW_MS 100
 
 __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *fmt, ...);
 #define CHECK(condition, ...)                 \
