@@ -3,6 +3,7 @@
 import type { DiskInfo } from '../disk/info.ts'
 import { command, type SideCommand } from './commands.ts'
 import type { Preparation } from './preparation.ts'
+import type { DeviceProperties } from './properties.ts'
 import type { Settings } from './settings.ts'
 
 /** A disk of the VM, before the migration. */
@@ -10,6 +11,7 @@ export interface PlannedDisk {
   /** The id, or the place of a disk without one. */
   name: string
   source: DiskInfo
+  properties: DeviceProperties
   destination: Pick<DiskInfo, 'path' | 'writeCacheSetting'>
   /** What makes it on the destination; undefined if the destination has it. */
   preparation: Preparation | undefined

@@ -50,18 +50,19 @@ async function pairDisks({ source, destination }: Sides, { signal, report }: Mig
   const pairs: PlannedDisk[] = []
   for (const described of await describeDisks(source, wait)) {
     const name = diskName(described.disk)
+    const here = { name, source: described.disk, properties: described.properties }
     const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
     if (there === undefined) {
       const preparation = planPreparation(described, nodes)
       // A device with an id has the same place in every QEMU's object tree.
-      pairs.push({ name, source: described.disk, destination: described.disk, preparation })
+      pairs.push({ ...here, destination: described.disk, preparation })
       continue
     }
     await checkFits(described, there)
     if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
       report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)
     }
-    pairs.push({ name, source: described.disk, destination: there.disk, preparation: undefined })
+    pairs.push({ ...here, destination: there.disk, preparation: undefined })
   }
   const extra = theirs.find(({ disk }) => !pairs.some((pair) => isCounterpart(pair.source, disk)))
   if (extra !== undefined) throw doesNotFit(`it has ${diskName(extra.disk)}, which the source has not`)

@@ -26,13 +26,13 @@ export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: 
       throw error instanceof QmpCommandError ? explain(error, preparation) : error
     }
   }
-  const { source, destination } = sides
+  const { destination } = sides
   const made = await findDisk(destination, preparation.id, { signal })
   if (made === undefined) {
     throw new VblkError('DISK_VANISHED', ExitCode.Refused, `${disk.name} was made on the destination and is gone again`)
   }
   await checkFits(
-    { disk: disk.source, properties: await readDeviceProperties(source, disk.source, { signal }) },
+    { disk: disk.source, properties: disk.properties },
     { disk: made, properties: await readDeviceProperties(destination, made, { signal }) },
   )
 }

@@ -15,7 +15,7 @@ const changes = [
 const plan = (parts: Partial<Plan> = {}): Plan => ({
   wasRunning: true,
   keepSource: false,
-  disks: [{ name: 'd1', source: disk, destination: disk, preparation }],
+  disks: [{ name: 'd1', source: disk, properties: {}, destination: disk, preparation }],
   settings: { apply: changes.flatMap(({ apply }) => apply), restore: changes.flatMap(({ restore }) => restore) },
   ...parts,
 })
