@@ -37,9 +37,9 @@ static int vhost_blk_backend_alignment(struct vhost_blk_backend *backend)
 }
 
 /*
- * Takes the caller's descriptor. EBADF: not open, or not for reading; EINVAL: neither a regular file nor a block device,
- * opened with O_APPEND (which would ignore the position of a write), unable to do asynchronous I/O, or with O_DIRECT and a
- * size that is no multiple of its blocks; ETXTBSY: a swap file.
+ * Takes the caller's descriptor. EBADF: not open, or not for reading; EINVAL: neither a regular file nor a block
+ * device, opened with O_APPEND (which would ignore the position of a write), unable to do asynchronous I/O, or with
+ * O_DIRECT and a size that is no multiple of its blocks; ETXTBSY: a swap file.
  */
 int vhost_blk_backend_open(struct vhost_blk_backend *backend, int fd)
 {
@@ -79,8 +79,8 @@ err:
 }
 
 /*
- * May the backend serve a disk of this configuration? ENODATA: no capacity has been set; ENOSPC: the backend is smaller than
- * that; EBADF: a writable disk on a file not open for writing.
+ * May the backend serve a disk of this configuration? ENODATA: no capacity has been set; ENOSPC: the backend is
+ * smaller than that; EBADF: a writable disk on a file not open for writing.
  */
 int vhost_blk_backend_check(const struct vhost_blk_backend *backend, const struct vhost_blk_config *config)
 {

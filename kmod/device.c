@@ -311,7 +311,10 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	return 0;
 }
 
-/* With vhost_blk.mutex and vhost_dev.mutex held. Only for the owner, or with none: a drain answers in the caller's memory. */
+/*
+ * With vhost_blk.mutex and vhost_dev.mutex held. Only for the owner, or with none: a drain answers in the caller's
+ * memory.
+ */
 static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl, void __user *argp)
 {
 	bool owned = vhost_dev_has_owner(&blk->dev);

@@ -3,16 +3,16 @@
  * vhost_blk: serves virtio-blk queues in the host kernel.
  *
  * Life of a request: the queue's worker fetches a descriptor chain (queue.c), makes a request of it (request.c) and
- * submits it without ever blocking on storage (io.c). Whoever finishes it, in whatever context, puts it on the queue's
- * done list. The worker, or a drain, then reaps that list in the guest's address space: status byte, dirty log, used
- * ring, signal.
+ * submits it without ever blocking on storage (io.c). Whoever finishes it, in whatever context, puts it on the
+ * queue's done list. The worker, or a drain, then reaps that list in the guest's address space: status byte, dirty
+ * log, used ring, signal.
  *
  * Locks, outer to inner:
  *   vhost_blk.mutex        ioctls, one at a time
  *   vhost_dev.mutex        what the vhost core asks its callers to hold
  *   vhost_virtqueue.mutex  the ring, and all of struct vhost_blk_queue but the done list
- * vhost_blk.queues_lock stands apart: it keeps the queues in place for readers of the counters, who must not wait for an
- * ioctl that drains a slow disk.
+ * vhost_blk.queues_lock stands apart: it keeps the queues in place for readers of the counters, who must not wait for
+ * an ioctl that drains a slow disk.
  */
 #ifndef VHOST_BLK_INTERNAL_H
 #define VHOST_BLK_INTERNAL_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Execution of requests. The queue's worker tries what cannot block; the rest is punted to the device's workqueue, which
- * reads and writes the guest's memory as the owner's worker would.
+ * Execution of requests. The queue's worker tries what cannot block; the rest is punted to the device's workqueue,
+ * which reads and writes the guest's memory as the owner's worker would.
  */
 #include <linux/bvec.h>
 #include <linux/falloc.h>
@@ -18,8 +18,8 @@
 #define VHOST_BLK_FROZEN_DELAY (HZ / 50)
 
 /*
- * Held over reading, changing and writing back a block of which the guest writes a part, lest two such requests undo each other.
- * Shared between devices that hash alike.
+ * Held over reading, changing and writing back a block of which the guest writes a part, lest two such requests undo
+ * each other. Shared between devices that hash alike.
  */
 static struct mutex rmw_locks[16];
 
@@ -37,8 +37,8 @@ static struct mutex *vhost_blk_rmw_lock(struct file *file)
 }
 
 /*
- * Keeps the file system from being frozen during a write. Never sleeps: on a frozen one that would be until somebody thaws it, and
- * a killed owner could not be released. Ended by vhost_blk_end_write(), in any context.
+ * Keeps the file system from being frozen during a write. Never sleeps: on a frozen one that would be until somebody
+ * thaws it, and a killed owner could not be released. Ended by vhost_blk_end_write(), in any context.
  */
 static bool vhost_blk_try_start_write(struct file *file)
 {
@@ -121,8 +121,8 @@ static void vhost_blk_init_iocb(struct vhost_blk_request *request, struct kiocb 
 }
 
 /*
- * Not vfs_iocb_iter_write(): since 6.8 it waits for a frozen file system to thaw, and takes a second freeze protection which
- * an asynchronous completion would have to end too. The caller holds vhost_blk_try_start_write().
+ * Not vfs_iocb_iter_write(): since 6.8 it waits for a frozen file system to thaw, and takes a second freeze
+ * protection which an asynchronous completion would have to end too. The caller holds vhost_blk_try_start_write().
  */
 static ssize_t vhost_blk_call(struct file *file, struct kiocb *iocb, struct iov_iter *iter, bool write)
 {
@@ -130,8 +130,8 @@ static ssize_t vhost_blk_call(struct file *file, struct kiocb *iocb, struct iov_
 }
 
 /*
- * Submits what is left of the request on the guest's own buffers. Returns what the file did; at -EIOCBQUEUED the request is
- * no longer the caller's. Freeze protection is handed on to the completion.
+ * Submits what is left of the request on the guest's own buffers. Returns what the file did; at -EIOCBQUEUED the
+ * request is no longer the caller's. Freeze protection is handed on to the completion.
  */
 static ssize_t vhost_blk_issue(struct vhost_blk_request *request, int flags)
 {
@@ -214,7 +214,9 @@ static int vhost_blk_bounce_io(struct vhost_blk_request *request, struct page *p
 	return 0;
 }
 
-/* One piece of a bounced request, at most room bytes with the blocks' rests around it. Returns the bytes transferred. */
+/*
+ * One piece of a bounced request, at most room bytes with the blocks' rests around it. Returns the bytes transferred.
+ */
 static ssize_t vhost_blk_bounce_piece(struct vhost_blk_request *request, struct page *page, size_t room,
 				      struct iov_iter *iter)
 {

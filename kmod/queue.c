@@ -25,8 +25,8 @@ static void vhost_blk_publish(struct vhost_virtqueue *vq, struct vring_used_elem
 }
 
 /*
- * Answers what is done. Under vq->mutex. With answer false nothing of the guest is touched: its address space is not that of
- * the caller, and nobody is left to read the answers.
+ * Answers what is done. Under vq->mutex. With answer false nothing of the guest is touched: its address space is not
+ * that of the caller, and nobody is left to read the answers.
  */
 static void vhost_blk_reap(struct vhost_blk_queue *queue, bool answer)
 {
@@ -74,7 +74,9 @@ void vhost_blk_complete(struct vhost_blk_request *request, u8 status)
 	struct vhost_blk_queue *queue = request->queue;
 
 	request->status = status;
-	/* From llist_add() on the request is another's, and the queue is ours until the end of the RCU section only. */
+	/*
+	 * From llist_add() on the request is another's, and the queue is ours until the end of the RCU section only.
+	 */
 	rcu_read_lock();
 	if (llist_add(&request->done_node, &queue->done)) {
 		/* A killed worker takes no work; release or a drain, if there is one waiting, reaps instead. */
@@ -189,8 +191,8 @@ static void vhost_blk_free_requests(struct vhost_blk_queue *queue)
 }
 
 /*
- * Waits until nothing is in flight, answering what completes meanwhile: the worker may have been killed. For the owner, in an
- * ioctl, with the queue's fetching already off. A killed caller gets EINTR; its release does the rest.
+ * Waits until nothing is in flight, answering what completes meanwhile: the worker may have been killed. For the
+ * owner, in an ioctl, with the queue's fetching already off. A killed caller gets EINTR; its release does the rest.
  */
 static int vhost_blk_drain(struct vhost_blk_queue *queue)
 {
@@ -230,8 +232,8 @@ static void vhost_blk_resume(struct vhost_blk_queue *queue)
 }
 
 /*
- * Stops all queues from fetching, then drains them: one by one would let the others go on and the drain find no end. Undone by
- * itself on failure.
+ * Stops all queues from fetching, then drains them: one by one would let the others go on and the drain find no end.
+ * Undone by itself on failure.
  */
 int vhost_blk_pause_all(struct vhost_blk *blk)
 {
@@ -258,7 +260,9 @@ void vhost_blk_resume_all(struct vhost_blk *blk)
 		vhost_blk_resume(blk->queues[i]);
 }
 
-/* Binds a stopped queue. On success the backend is the queue's. EFAULT: the ring is not set up, or not in its memory. */
+/*
+ * Binds a stopped queue. On success the backend is the queue's. EFAULT: the ring is not set up, or not in its memory.
+ */
 int vhost_blk_queue_start(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -326,8 +330,9 @@ int vhost_blk_queue_replace(struct vhost_blk_queue *queue, struct vhost_blk_back
 }
 
 /*
- * Ends a queue at release. Waits for the storage, since pages of the owner are in its hands, but for no worker: the owner may
- * have been killed and its worker with it. What completes is answered only if this is still the owner's address space.
+ * Ends a queue at release. Waits for the storage, since pages of the owner are in its hands, but for no worker: the
+ * owner may have been killed and its worker with it. What completes is answered only if this is still the owner's
+ * address space.
  */
 void vhost_blk_queue_kill(struct vhost_blk_queue *queue)
 {

@@ -126,8 +126,9 @@ static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_it
 }
 
 /*
- * Starts the chain that vhost_get_vq_desc() has put into vq->iov: out segments to read, then in segments to write. Called by
- * the queue's worker under vq->mutex. The request is done, or under way, when this returns; it does not wait for storage.
+ * Starts the chain that vhost_get_vq_desc() has put into vq->iov: out segments to read, then in segments to write.
+ * Called by the queue's worker under vq->mutex. The request is done, or under way, when this returns; it does not
+ * wait for storage.
  */
 void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,
 			     unsigned int log_count)
@@ -235,9 +236,10 @@ static void vhost_blk_write_log(struct vhost_blk_request *request)
 }
 
 /*
- * Gives the guest its answer, under vq->mutex and in the guest's address space. Returns the used length: the bytes written from
- * the start of the writable buffers without a gap (virtio 1.3, 2.7.8.2: the device must have written at least as many). The
- * status byte comes last, so it counts only if all before it is written: a failed read reports what it has read.
+ * Gives the guest its answer, under vq->mutex and in the guest's address space. Returns the used length: the bytes
+ * written from the start of the writable buffers without a gap (virtio 1.3, 2.7.8.2: the device must have written at
+ * least as many). The status byte comes last, so it counts only if all before it is written: a failed read reports
+ * what it has read.
  */
 u32 vhost_blk_request_finish(struct vhost_blk_request *request)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Reading BTF (Documentation/bpf/btf.rst): the kernel's own description of its types, in the .BTF section of vmlinux and
- * of each module. A module's BTF is "split": its type and string numbers go on where those of its base end.
+ * Reading BTF (Documentation/bpf/btf.rst): the kernel's own description of its types, in the .BTF section of vmlinux
+ * and of each module. A module's BTF is "split": its type and string numbers go on where those of its base end.
  */
 #ifndef VHOST_GEN_BTF_H
 #define VHOST_GEN_BTF_H

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes the private header of the kernel's vhost core (drivers/vhost/vhost.h, which no headers package carries) from the
- * BTF of the packaged vhost.ko:
+ * Writes the private header of the kernel's vhost core (drivers/vhost/vhost.h, which no headers package carries) from
+ * the BTF of the packaged vhost.ko:
  *
  *   vhost-header RELEASE vhost.ko BASE-BTF Module.symvers PUBLIC-HEADER… > vhost_gen.h
  *   vhost-header --payload bzImage > compressed-vmlinux
  *
  * What it defines:
- *  - the vhost_* structures, enumerations and typedefs that the public headers lack, each with a _Static_assert of its
- *    size and of every member's offset, so that a wrong layout can't compile;
+ *  - the vhost_* structures, enumerations and typedefs that the public headers lack, each with a _Static_assert of
+ *    its size and of every member's offset, so that a wrong layout can't compile;
  *  - prototypes of the functions that vhost.ko exports;
- *  - HAVE_<function> for each of them and for the other exports that compat.h asks about, ARGC_<function> (its number of
- *    arguments), HAVE_vq_<member> and HAVE_vhost_dev_<member>. Version numbers would mislead: stable kernels carry
+ *  - HAVE_<function> for each of them and for the other exports that compat.h asks about, ARGC_<function> (its number
+ *    of arguments), HAVE_vq_<member> and HAVE_vhost_dev_<member>. Version numbers would mislead: stable kernels carry
  *    backports.
  *
  * BTF knows no __user: sparse needs casts where these pointers are used.
@@ -371,7 +371,7 @@ static void check_base(const char *base_path)
 			seen += !strcmp(btf_name(btf, target), known[k].type);
 		}
 	if (seen != sizeof(known) / sizeof(*known))
-		die("%s is not the kernel that vhost.ko was built with: install the headers and the image of one and the same version",
+		die("%s is not the kernel that vhost.ko was built with: install headers and image of one and the same version",
 		    base_path);
 }
 
@@ -438,8 +438,8 @@ int main(int argc, char **argv)
 	if (!emitted)
 		die("out of memory");
 
-	printf("/* Made by vhost-header from the BTF of kernel %s: do not edit. */\n#ifndef VHOST_GEN_H\n#define VHOST_GEN_H\n\n",
-	       argv[1]);
+	printf("/* Made by vhost-header from the BTF of kernel %s: do not edit. */\n", argv[1]);
+	printf("#ifndef VHOST_GEN_H\n#define VHOST_GEN_H\n\n");
 	for (uint32_t id = btf->first_id; id < btf->end_id; id++)
 		emit(id);
 	emit_exports(symvers);

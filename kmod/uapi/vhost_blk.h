@@ -72,7 +72,7 @@ struct vhost_blk_stats {
 	__u64 reads;
 	__u64 writes;
 	__u64 flushes;
-	__u64 others;    /* GET_ID and what the device does not support */
+	__u64 others;    /* GET_ID, discards, write-zeroes and what the device does not support */
 	__u64 errors;    /* of all the above, those that did not end in VIRTIO_BLK_S_OK */
 	__u64 read_bytes;
 	__u64 write_bytes;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The kernel module, driven in the lab by a VMM and guest in one process (test/kmod/ring): one test a case of its.
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Lab } from '../lab/lab.ts'
-import { labFiles } from '../lab/setup/paths.ts'
+import { labFiles, top } from '../lab/setup/paths.ts'
 
 const ring = '/opt/vblk/lab/bin/ring'
 const imageDir = '/run/ring'
@@ -79,7 +79,8 @@ describe('/dev/vhost-blk', () => {
 
 describe('the module', () => {
   test('is told by modinfo: version and license', async () => {
-    expect((await lab.check(['modinfo', '-F', 'version', 'vhost_blk'])).trim()).toMatch(/^\d+\.\d+\.\d+$/)
+    const { version } = JSON.parse(readFileSync(join(top, 'package.json'), 'utf8'))
+    expect((await lab.check(['modinfo', '-F', 'version', 'vhost_blk'])).trim()).toBe(version)
     expect((await lab.check(['modinfo', '-F', 'license', 'vhost_blk'])).trim()).toBe('GPL')
     expect(await lab.check(['modinfo', '-F', 'parm', 'vhost_blk'])).toBe('')
   })

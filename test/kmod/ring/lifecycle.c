@@ -318,7 +318,10 @@ static void killed_owner(void)
 	}
 }
 
-/* The worker dies with its owner's thread group only; a killed owner's requests on a frozen file system must not hold it. */
+/*
+ * The worker dies with its owner's thread group only; a killed owner's requests on a frozen file system must not hold
+ * it.
+ */
 static void killed_while_frozen(void)
 {
 	for (int direct = 0; direct < 2; direct++) {

@@ -5,8 +5,8 @@
  *   ring --list
  *   ring --dir DIR --block DEVICE --slow DEVICE [CASE...]
  *
- * Prints "ok NAME" or "not ok NAME: why" a case; exit status 1 if any failed. Each case runs in a process of its own, so that
- * its descriptors are gone when the next begins.
+ * Prints "ok NAME" or "not ok NAME: why" a case; exit status 1 if any failed. Each case runs in a process of its own,
+ * so that its descriptors are gone when the next begins.
  */
 #define _GNU_SOURCE
 #include "ring.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A VMM and its guest in one process, for /dev/vhost-blk: owns the guest's memory, lays out split virtqueues in it, kicks,
- * and reaps. Failures end the case (a process of its own) with their reason.
+ * A VMM and its guest in one process, for /dev/vhost-blk: owns the guest's memory, lays out split virtqueues in it,
+ * kicks, and reaps. Failures end the case (a process of its own) with their reason.
  */
 #ifndef RING_H
 #define RING_H
@@ -22,8 +22,8 @@
 #define PAGE 4096ULL
 
 /*
- * Guest memory: two regions that adjoin in the guest's addresses and not in ours, so that a buffer across BORDER is split by
- * the translation. Rings come first, then room for data.
+ * Guest memory: two regions that adjoin in the guest's addresses and not in ours, so that a buffer across BORDER is
+ * split by the translation. Rings come first, then room for data.
  */
 #define GUEST_BASE 0x40000000ULL
 #define REGION_SIZE (16 * MIB)
@@ -114,7 +114,10 @@ bool reap(struct vm *vm, unsigned int queue, struct vring_used_elem *used, int t
 /* The same, which must come within ten seconds. */
 struct vring_used_elem must_reap(struct vm *vm, unsigned int queue);
 
-/* One request by a plain three-part chain: header, data at that address, status. Returns the status byte, checks used.len. */
+/*
+ * One request by a plain three-part chain: header, data at that address, status. Returns the status byte, checks
+ * used.len.
+ */
 int request(struct vm *vm, unsigned int queue, uint32_t type, uint64_t sector, uint64_t data, uint32_t length);
 /* The same without waiting; slot (up to 255) tells apart the headers and status bytes of concurrent ones. */
 unsigned int start_request(struct vm *vm, unsigned int queue, unsigned int slot, uint32_t type, uint64_t sector,
