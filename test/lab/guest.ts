@@ -86,7 +86,8 @@ export class Guest {
       '-name',
       options.name,
       '-machine',
-      'q35',
+      // Without a HPET: QEMU's emulation of it wakes up hundreds of times a second, which is much for an emulated host.
+      'q35,hpet=off',
       '-accel',
       'kvm',
       '-cpu',

@@ -323,6 +323,14 @@ static void wake(int sig)
 	(void)sig;
 }
 
+/* A port without a caller polls as hung up all the time; the driver tells by SIGIO when one comes. */
+static bool has_caller(void)
+{
+	struct pollfd pfd = { .fd = port, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) <= 0 || !(pfd.revents & POLLHUP);
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction sa = { .sa_handler = wake };
@@ -339,13 +347,17 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGCHLD, &sa, NULL);
+	sigaction(SIGIO, &sa, NULL);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGCHLD);
+	sigaddset(&blocked, SIGIO);
 	sigprocmask(SIG_BLOCK, &blocked, &open_mask);
+	fcntl(port, F_SETOWN, getpid());
+	fcntl(port, F_SETFL, O_NONBLOCK | O_ASYNC);
 
 	for (;;) {
-		struct pollfd pfds[1 + 2 * MAX_SESSIONS] = { { .fd = port, .events = POLLIN } };
-		struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+		struct pollfd pfds[1 + 2 * MAX_SESSIONS] = { { .fd = has_caller() ? port : -1, .events = POLLIN } };
+		struct timespec alone = { .tv_sec = 2 };
 		int *owner[1 + 2 * MAX_SESSIONS] = { 0 };
 		struct session *of[1 + 2 * MAX_SESSIONS] = { 0 };
 		int n = 1;
@@ -361,17 +373,14 @@ int main(int argc, char **argv)
 					pfds[n++] = (struct pollfd){ .fd = *fds[j], .events = POLLIN };
 				}
 		}
-		/* SIGCHLD is open only here, so that a child's end is never missed between the check and the wait. */
-		int ready = ppoll(pfds, n, NULL, &open_mask);
+		if (pfds[0].fd < 0)
+			hang_up();
+		/* The signals are open only here, so that none is missed between a check and the wait. */
+		int ready = ppoll(pfds, pfds[0].fd < 0 ? 0 : n, pfds[0].fd < 0 ? &alone : NULL, &open_mask);
 
 		reap();
-		if (ready <= 0)
+		if (ready <= 0 || pfds[0].revents & POLLHUP)
 			continue;
-		if (pfds[0].revents & POLLHUP) {
-			hang_up();
-			nanosleep(&pause, NULL);
-			continue;
-		}
 		if (pfds[0].revents & POLLIN)
 			receive();
 		for (int i = 1; i < n; i++)
