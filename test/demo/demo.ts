@@ -141,7 +141,7 @@ async function demonstrate(lab: Lab, datapath: Datapath, progress: Progress): Pr
   const original = attached.writeCache.original
   await step('the guest turns its write cache off, and a verifying load starts', async () => {
     await a.check(['sh', '-c', 'echo "write through" >/sys/block/vda/cache_type'])
-    await a.startLoad('/dev/vda', ['-o', String(hashed * 1024 * 1024), '-t', '2'])
+    await a.startLoad('/dev/vda', ['-o', String(hashed * 1024 * 1024), '-t', '2', '-p', '10000'])
   })
   const before = await agreedCache(lab, a)
 

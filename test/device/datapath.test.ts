@@ -229,7 +229,7 @@ describe('the end of a disk', () => {
     await disk.onKernel()
     await disk.unplug()
     // It holds the disk's name in the guest as long as it lives.
-    await guest.exec(['pkill', '-KILL', 'vload'])
+    await guest.killLoad()
     await guest.awaitDisk('vda', false)
     await lab.check(['modprobe', '-r', 'vhost_blk'])
     await lab.check(['modprobe', 'vhost_blk'])

@@ -2,11 +2,13 @@
 /*
  * A load that verifies itself, for a block device in a guest.
  *
- *   vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET]
+ *   vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET] [-p PAUSE]
  *
  * Each thread owns a stripe of the device, from byte OFFSET to its end, and keeps, in memory, the generation that each of its blocks must hold. It writes
  * and reads random blocks with O_DIRECT; a block's content follows from its number and generation alone, so a lost, doubled,
  * torn or misplaced write shows at the next read of it. Every EVERY writes it flushes (fdatasync; 0: never).
+ *
+ * PAUSE is what each thread waits after a request, in microseconds: a load that leaves an emulated processor time for others.
  *
  * Runs for SECONDS (0: until SIGTERM or SIGINT), then reads every block that it wrote once more. The last line on stdout is
  * "vload: ok writes=N reads=N flushes=N errors=0" (exit 0), or says what was found instead (exit 1).
@@ -27,7 +29,7 @@
 #include <unistd.h>
 
 static const char *device;
-static unsigned seconds, threads = 4, flush_every = 64;
+static unsigned seconds, threads = 4, flush_every = 64, pause_us;
 static size_t block_size = 4096;
 static off_t start, device_size;
 static uint64_t run_seed;
@@ -98,6 +100,8 @@ static void *work(void *arg)
 	while (!stop) {
 		uint64_t i = next_random(&w->random) % w->count, block = w->first + i;
 
+		if (pause_us)
+			usleep(pause_us);
 		if (w->generation[i] && next_random(&w->random) % 3 == 0) {
 			check(fd, block, w->generation[i], data, want);
 			continue;
@@ -136,18 +140,19 @@ int main(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "s:t:b:f:o:")) != -1)
+	while ((option = getopt(argc, argv, "s:t:b:f:o:p:")) != -1)
 		switch (option) {
 		case 's': seconds = atoi(optarg); break;
 		case 't': threads = atoi(optarg); break;
 		case 'b': block_size = atoi(optarg); break;
 		case 'f': flush_every = atoi(optarg); break;
 		case 'o': start = atoll(optarg); break;
+		case 'p': pause_us = atoi(optarg); break;
 		default: return 2;
 		}
 	if (optind != argc - 1 || threads < 1 || threads > 64 || block_size < 512 || block_size % 512 ||
 	    start < 0 || start % block_size) {
-		fprintf(stderr, "usage: vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET]\n");
+		fprintf(stderr, "usage: vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET] [-p PAUSE]\n");
 		return 2;
 	}
 	device = argv[optind];

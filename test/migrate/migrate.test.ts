@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What only a real guest on the kernel datapath can show of a migration, under a load that verifies what it reads.
+
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
+import type { DiskInfo } from '../../src/disk/info.ts'
+import type { MigratedVm } from '../../src/migration/result.ts'
+import { Guest } from '../lab/guest.ts'
+import { Lab } from '../lab/lab.ts'
+import { tryVblk, vblk } from '../lab/vblk.ts'
+
+jest.setTimeout(240_000)
+
+const image = '/var/lib/migrate-test/disk.raw'
+let lab: Lab
+/** The one that has the VM now. */
+let guest: Guest
+let started = 0
+
+beforeAll(async () => {
+  lab = await Lab.start()
+  await vblk(lab, ['module', 'load'])
+  await lab.check(['install', '-d', '-m', '0700', '/var/lib/migrate-test'])
+  await lab.check(['truncate', '-s', '32M', image])
+  guest = await Guest.start(lab, { name: 'first' })
+  await guest.up()
+  await vblk(lab, ['attach', guest.qmp, image, '--id', 'data', '--datapath', 'kernel'])
+  await guest.awaitDisk('vda')
+  await guest.check(['sh', '-c', 'echo "write through" >/sys/block/vda/cache_type'])
+  await guest.startLoad('/dev/vda', ['-t', '2', '-p', '10000'])
+}, 300_000)
+
+afterEach(async () => {
+  expect([...(await lab.kernelWarnings()), ...(await guest.kernelWarnings())]).toEqual([])
+})
+
+afterAll(() => lab?.stop())
+
+const incoming = (options: { device?: boolean; args?: string[] } = {}) =>
+  Guest.start(lab, { name: `next${++started}`, incoming: true, ...options })
+
+async function disk(): Promise<DiskInfo> {
+  const { disks } = await vblk<{ disks: DiskInfo[] }>(lab, ['list', guest.qmp])
+  const found = disks.find(({ id }) => id === 'data')
+  if (found === undefined) throw new Error(`no disk in ${JSON.stringify(disks)}`)
+  return found
+}
+
+const kernelRequests = async () => (await disk()).kernel?.requests ?? 0
+
+/** The kernel goes on serving the load. */
+async function expectServed(): Promise<void> {
+  const before = await kernelRequests()
+  await guest.check(['sleep', '1'])
+  expect(await kernelRequests()).toBeGreaterThan(before)
+}
+
+test('one that is rolled back leaves the kernel serving the load', async () => {
+  const destination = await incoming()
+  const outcome = await tryVblk(lab, [
+    'migrate',
+    guest.qmp,
+    destination.qmp,
+    '--bandwidth',
+    '500000',
+    '--timeout',
+    '30',
+  ])
+  expect(outcome).toMatchObject({ exitCode: 7, error: { code: 'MIGRATION_ROLLED_BACK' }, warnings: [] })
+  expect(await destination.alive()).toBe(false)
+  expect(await disk()).toMatchObject({ datapath: 'kernel', writeCache: { current: 'writethrough' } })
+  await expectServed()
+})
+
+test('the kernel stops before the state is saved, and serves the load on the destination', async () => {
+  const before = await kernelRequests()
+  const destination = await incoming()
+  const { warnings, result } = await tryVblk<MigratedVm>(lab, ['migrate', guest.qmp, destination.qmp])
+  expect(warnings).toEqual([])
+  expect(result).toMatchObject({
+    status: 'running',
+    backendStoppedBeforeSave: true,
+    source: 'quit',
+    disks: [
+      {
+        id: 'data',
+        datapath: { before: 'kernel', after: 'kernel' },
+        writeCache: { original: 'writeback', before: 'writethrough', after: 'writethrough' },
+      },
+    ],
+  })
+  expect(result?.disks[0]?.kernelRequests.before).toBeGreaterThan(before)
+  expect(await guest.alive()).toBe(false)
+  guest = destination
+  expect((await guest.check(['cat', '/sys/block/vda/cache_type'])).trim()).toBe('write through')
+  await expectServed()
+})
+
+test("a destination with QEMU's own virtio-blk takes it, and says that the kernel does not serve it any more", async () => {
+  const destination = await incoming({
+    device: false,
+    args: [
+      '-blockdev',
+      `driver=raw,node-name=n,cache.direct=on,discard=unmap,file.driver=file,file.filename=${image},file.cache.direct=on,file.discard=unmap`,
+      '-device',
+      'virtio-blk-pci,id=data,bus=port0,drive=n,write-cache=off',
+    ],
+  })
+  const { warnings, result } = await tryVblk<MigratedVm>(lab, ['migrate', guest.qmp, destination.qmp])
+  expect(warnings).toEqual([
+    "data: QEMU's virtio-blk does not tell its write cache, so it can't be verified",
+    expect.stringMatching(/^data: the kernel served it on the source and does not on the destination: /),
+  ])
+  expect(result).toMatchObject({ disks: [{ datapath: { before: 'kernel', after: 'userspace' } }] })
+  guest = destination
+  expect(await guest.stopLoad()).toMatch(/^vload: ok /)
+})
