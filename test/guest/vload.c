@@ -4,9 +4,10 @@
  *
  *   vload DEVICE [-s SECONDS] [-t THREADS] [-b BLOCK] [-f EVERY] [-o OFFSET] [-p PAUSE]
  *
- * Each thread owns a stripe of the device, from byte OFFSET to its end, and keeps, in memory, the generation that each of its blocks must hold. It writes
- * and reads random blocks with O_DIRECT; a block's content follows from its number and generation alone, so a lost, doubled,
- * torn or misplaced write shows at the next read of it. Every EVERY writes it flushes (fdatasync; 0: never).
+ * Each thread owns a stripe of the device, from byte OFFSET to its end, and keeps, in memory, the generation that each of its
+ * blocks must hold. It writes and reads random blocks with O_DIRECT; a block's content follows from its number and generation
+ * alone, so a lost, doubled, torn or misplaced write shows at the next read of it. Every EVERY writes it flushes (fdatasync;
+ * 0: never).
  *
  * PAUSE is what each thread waits after a request, in microseconds: a load that leaves an emulated processor time for others.
  *
