@@ -64,8 +64,14 @@ type Request = ReturnType<typeof parse>
 
 const report = (line: string) => process.stderr.write(`${line}\n`)
 
-const running = async (request: Request) =>
-  (await Lab.connect(request.name)) ?? (await Lab.start({ name: request.name, keep: true, report, ...request.machine }))
+async function running(request: Request): Promise<Lab> {
+  const up = await Lab.connect(request.name)
+  if (up) return up
+  const lab = await Lab.start({ name: request.name, keep: true, report, ...request.machine })
+  // As on a host whose modules-load.d names it.
+  await lab.check(['modprobe', 'vhost_blk'])
+  return lab
+}
 
 async function exec(request: Request, pty: boolean): Promise<number> {
   const argv = pty ? ['bash', '-l'] : request.command
