@@ -69,7 +69,7 @@ async function running(request: Request): Promise<Lab> {
   if (up) return up
   const lab = await Lab.start({ name: request.name, keep: true, report, ...request.machine })
   // As on a host whose modules-load.d names it.
-  await lab.check(['modprobe', 'vhost_blk'])
+  if (!request.machine.kernel) await lab.check(['modprobe', 'vhost_blk'])
   return lab
 }
 
