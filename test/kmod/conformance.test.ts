@@ -6,9 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Lab } from '../lab/lab.ts'
 import { labFiles, top } from '../lab/setup/paths.ts'
-
-const ring = '/opt/vblk/lab/bin/ring'
-const imageDir = '/run/ring'
+import { prepareRing } from './devices.ts'
 
 /** Statically linked: the list of cases can be had without a lab. */
 const localRing = join(labFiles, 'bin/ring')
@@ -16,43 +14,12 @@ if (!existsSync(localRing)) throw new Error(`${localRing} is not built; run scri
 const cases = execFileSync(localRing, ['--list'], { encoding: 'utf8' }).trim().split('\n')
 
 let lab: Lab
-let devices: { cached: string; slow: string }
-
-/** Makes a null_blk device with these settings and waits for its node. */
-async function makeNullBlk(name: string, settings: Record<string, number>): Promise<string> {
-  const dir = `/sys/kernel/config/nullb/${name}`
-  await lab.check(['mkdir', dir])
-  for (const [key, value] of Object.entries({ ...settings, power: 1 }))
-    await lab.check(['sh', '-c', 'echo "$1" >"$2"', 'sh', `${value}`, `${dir}/${key}`])
-  const index = (await lab.check(['cat', `${dir}/index`])).trim()
-  const found = await lab.check([
-    'sh',
-    '-c',
-    'for i in $(seq 100); do for f in "$@"; do if [ -b "$f" ]; then echo "$f"; exit; fi; done; sleep 0.05; done',
-    'sh',
-    `/dev/${name}`,
-    `/dev/nullb${index}`,
-  ])
-  if (!found) throw new Error(`null_blk ${name} got no device node`)
-  return found.trim()
-}
+let command: string[]
 
 beforeAll(async () => {
   lab = await Lab.start()
   await lab.check(['modprobe', 'vhost_blk'])
-  await lab.check(['modprobe', 'null_blk', 'nr_devices=0'])
-  await lab.exec(['mount', '-t', 'configfs', 'configfs', '/sys/kernel/config'])
-  const memory = { size: 64, memory_backed: 1, discard: 1 }
-  devices = {
-    // A volatile cache without FUA: a durable write shows as a flush of the device.
-    cached: await makeNullBlk('ring-cached', { ...memory, cache_size: 8, fua: 0 }),
-    slow: await makeNullBlk('ring-slow', { ...memory, irqmode: 2, completion_nsec: 100_000_000 }),
-  }
-  // An ext4 of its own: some cases freeze it.
-  const disk = await makeNullBlk('ring-files', memory)
-  await lab.check(['mkfs.ext4', '-q', disk])
-  await lab.check(['mkdir', '-p', imageDir])
-  await lab.check(['mount', disk, imageDir])
+  command = await prepareRing(lab)
   await lab.kernelWarnings()
 }, 300_000)
 
@@ -64,11 +31,7 @@ describe('/dev/vhost-blk', () => {
   test.each(cases)(
     '%s',
     async (name) => {
-      const { cached, slow } = devices
-      const { exitCode, stdout, stderr } = await lab.exec(
-        [ring, '--dir', imageDir, '--block', cached, '--slow', slow, name],
-        { timeoutMs: 110_000 },
-      )
+      const { exitCode, stdout, stderr } = await lab.exec([...command, name], { timeoutMs: 110_000 })
       expect(`${stdout}${stderr}`).toBe(`ok ${name}\n`)
       expect(exitCode).toBe(0)
       expect(await lab.kernelWarnings()).toEqual([])

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the ring driver works on in L1: null_blk devices, made for the purpose.
+import type { Lab } from '../lab/lab.ts'
+
+/**
+ * Makes a null_blk device with these settings (names as in its configfs folder; size in MiB) and waits for its node.
+ *
+ * @returns the node's path
+ */
+export async function makeNullBlk(lab: Lab, name: string, settings: Record<string, number>): Promise<string> {
+  const dir = `/sys/kernel/config/nullb/${name}`
+  await lab.check(['mkdir', dir])
+  for (const [key, value] of Object.entries({ ...settings, power: 1 }))
+    await lab.check(['sh', '-c', 'echo "$1" >"$2"', 'sh', `${value}`, `${dir}/${key}`])
+  const index = (await lab.check(['cat', `${dir}/index`])).trim()
+  const found = await lab.check([
+    'sh',
+    '-c',
+    'for i in $(seq 100); do for f in "$@"; do if [ -b "$f" ]; then echo "$f"; exit; fi; done; sleep 0.05; done',
+    'sh',
+    `/dev/${name}`,
+    `/dev/nullb${index}`,
+  ])
+  if (!found) throw new Error(`null_blk ${name} got no device node`)
+  return found.trim()
+}
+
+/** Loads null_blk so that devices can be made. */
+export async function loadNullBlk(lab: Lab): Promise<void> {
+  await lab.check(['modprobe', 'null_blk', 'nr_devices=0'])
+  await lab.exec(['mount', '-t', 'configfs', 'configfs', '/sys/kernel/config'])
+}
+
+const ring = '/opt/vblk/lab/bin/ring'
+const imageDir = '/run/ring'
+const memory = { size: 64, memory_backed: 1, discard: 1 }
+
+/**
+ * Makes the devices that the ring driver's conformance cases need.
+ *
+ * @returns the command that runs cases; their names are to be appended
+ */
+export async function prepareRing(lab: Lab): Promise<string[]> {
+  await loadNullBlk(lab)
+  // A volatile cache without FUA: a durable write shows as a flush of the device.
+  const cached = await makeNullBlk(lab, 'ring-cached', { ...memory, cache_size: 8, fua: 0 })
+  const slow = await makeNullBlk(lab, 'ring-slow', { ...memory, irqmode: 2, completion_nsec: 100_000_000 })
+  // An ext4 of its own: some cases freeze it.
+  const disk = await makeNullBlk(lab, 'ring-files', memory)
+  await lab.check(['mkfs.ext4', '-q', disk])
+  await lab.check(['mkdir', '-p', imageDir])
+  await lab.check(['mount', disk, imageDir])
+  return [ring, '--dir', imageDir, '--block', cached, '--slow', slow]
+}
