@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { QmpCommandError, type RunState } from '../qmp/index.ts'
+import { pause } from '../disk/pause.ts'
+import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import { send } from './commands.ts'
 import type { Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import { runCommand } from './plan.ts'
 
 const runMs = 30_000
+const lockMs = 10_000
+const pollMs = 100
 
 /**
  * Lets the destination run, the point of no return, and returns the state that it is in. Throws QmpCommandError when it
@@ -15,7 +18,7 @@ const runMs = 30_000
 export async function runDestination(sides: Sides): Promise<RunState> {
   const { source, destination } = sides
   try {
-    await send(sides, runCommand, { timeoutMs: runMs })
+    await start(sides)
     return (await destination.qmp.execute('query-status', {}, { timeoutMs: runMs })).status
   } catch (error) {
     if (error instanceof QmpCommandError && (await isStandingStill(sides))) throw error
@@ -24,6 +27,29 @@ export async function runDestination(sides: Sides): Promise<RunState> {
       `the VM stands still in ${source.name}; start it there only if the destination's QEMU is gone or its VM not running`,
       error,
     )
+  }
+}
+
+/** A source that has just died keeps its image locks a little longer than its connection. */
+async function start(sides: Sides): Promise<void> {
+  const deadline = Date.now() + lockMs
+  while (true) {
+    try {
+      return await send(sides, runCommand, { timeoutMs: runMs })
+    } catch (error) {
+      if (!(error instanceof QmpCommandError) || Date.now() > deadline || !(await isGone(sides))) throw error
+    }
+    await pause(pollMs)
+  }
+}
+
+async function isGone({ source }: Sides): Promise<boolean> {
+  if (source.qmp.runstate !== 'running') return true
+  try {
+    await source.qmp.execute('query-status', {}, { timeoutMs: lockMs })
+    return false
+  } catch (error) {
+    return error instanceof QmpConnectionLostError
   }
 }
 

@@ -320,12 +320,31 @@ describe('what nobody can tell', () => {
   test('the source dies when the destination has all: the VM is not lost', async () => {
     const source = await bench.source(await bench.image('mortal2.raw'), [], memory.here)
     const destination = await incoming()
-    const to = await through(destination, (command) => {
-      if (command === 'query-named-block-nodes') process.kill(pidOf(source), 'SIGKILL')
+    const to = await through(destination, (command, moment) => {
+      if (command === 'query-named-block-nodes' && moment === 'before') process.kill(pidOf(source), 'SIGKILL')
     })
     const { envelope } = await migrate(source.socket, to)
     expect(envelope).toMatchObject({ ok: true, result: { status: 'running', source: 'quit' } })
     expect(await destination.qmp.execute('query-status')).toMatchObject({ running: true })
+  })
+
+  test('the source dies when the destination has all, and its image lock outlasts it', async () => {
+    const image = await bench.image('mortal3.raw')
+    const source = await bench.source(image, [], memory.here)
+    const destination = await incoming()
+    const third = await bench.start()
+    const told: string[] = []
+    const to = await through(destination, async (command, moment) => {
+      if (command === 'query-named-block-nodes' && moment === 'before') await source.stop()
+      if (command !== 'cont') return
+      told.push(moment)
+      if (told.length === 1) await attachDisk(third, 'd1', image)
+      if (told.length === 2) await third.stop()
+    })
+    const { envelope } = await migrate(source.socket, to)
+    expect(envelope).toMatchObject({ ok: true, result: { status: 'running', source: 'quit' } })
+    expect(await destination.qmp.execute('query-status')).toMatchObject({ running: true })
+    expect(told.length).toBeGreaterThan(2)
   })
 })
 
