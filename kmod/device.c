@@ -11,6 +11,12 @@
 
 #include "internal.h"
 
+/* What SET_CONFIG knows. */
+#define VHOST_BLK_CONFIG_FLAGS                                                                                      \
+	(VHOST_BLK_CONFIG_READ_ONLY | VHOST_BLK_CONFIG_WRITETHROUGH | VHOST_BLK_CONFIG_NO_FLUSH |                    \
+	 VHOST_BLK_CONFIG_NO_UNMAP | VHOST_BLK_CONFIG_HOLD_READ | VHOST_BLK_CONFIG_HOLD_WRITE |                      \
+	 VHOST_BLK_CONFIG_HOLD_ENOSPC)
+
 /* After so many requests or bytes a worker lets its other queues have a turn. */
 #define VHOST_BLK_WEIGHT 256
 #define VHOST_BLK_BYTE_WEIGHT SZ_16M
@@ -140,8 +146,6 @@ static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&stats, argp, sizeof(stats)))
 		return -EFAULT;
-	if (memchr_inv(stats.reserved, 0, sizeof(stats.reserved)))
-		return -EINVAL;
 	index = stats.queue;
 
 	down_read(&blk->queues_lock);
@@ -183,7 +187,7 @@ static long vhost_blk_set_queues(struct vhost_blk *blk, void __user *argp)
 
 static bool vhost_blk_config_ok(const struct vhost_blk_config *config)
 {
-	return !(config->flags & ~(VHOST_BLK_CONFIG_READ_ONLY | VHOST_BLK_CONFIG_WRITETHROUGH)) && !config->reserved0 &&
+	return !(config->flags & ~VHOST_BLK_CONFIG_FLAGS) && !config->reserved0 &&
 	       !memchr_inv(config->reserved, 0, sizeof(config->reserved)) && config->capacity % SECTOR_SIZE == 0 &&
 	       config->offset % SECTOR_SIZE == 0 && config->offset <= LLONG_MAX &&
 	       config->capacity <= LLONG_MAX - config->offset;

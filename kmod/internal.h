@@ -49,6 +49,7 @@ struct vhost_blk_request {
 	u32 type;		/* VIRTIO_BLK_T_*; U32_MAX without a readable header */
 	unsigned int head;
 	u8 status;		/* VIRTIO_BLK_S_* once it is done */
+	int error;		/* what the storage said, once it is done: 0 or a negative errno */
 	bool durable;		/* on stable storage before it completes */
 	bool bounce;		/* the guest's buffers do not suit O_DIRECT */
 	loff_t position;	/* in the backend */
@@ -126,8 +127,9 @@ int vhost_blk_queue_replace(struct vhost_blk_queue *queue, struct vhost_blk_back
 void vhost_blk_queue_kill(struct vhost_blk_queue *queue);
 int vhost_blk_pause_all(struct vhost_blk *blk);
 void vhost_blk_resume_all(struct vhost_blk *blk);
-void vhost_blk_complete(struct vhost_blk_request *request, u8 status);
-void vhost_blk_complete_here(struct vhost_blk_request *request, u8 status);
+void vhost_blk_complete(struct vhost_blk_request *request, int error);
+void vhost_blk_complete_here(struct vhost_blk_request *request, int error);
+void vhost_blk_answer_here(struct vhost_blk_request *request, u8 status);
 
 /* request.c */
 void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,

@@ -68,12 +68,12 @@ void vhost_blk_io_punt(struct vhost_blk_request *request, unsigned long delay)
 	queue_delayed_work(request->queue->blk->workqueue, &request->work, delay);
 }
 
-static void vhost_blk_end(struct vhost_blk_request *request, u8 status, bool here)
+static void vhost_blk_end(struct vhost_blk_request *request, int error, bool here)
 {
 	if (here)
-		vhost_blk_complete_here(request, status);
+		vhost_blk_complete_here(request, error);
 	else
-		vhost_blk_complete(request, status);
+		vhost_blk_complete(request, error);
 }
 
 /* Looks at the result of one attempt: done, failed, or to be gone on with where blocking is allowed. */
@@ -82,7 +82,7 @@ static void vhost_blk_io_result(struct vhost_blk_request *request, long ret, boo
 	if (ret > 0) {
 		request->transferred += ret;
 		if (request->transferred >= request->length)
-			vhost_blk_end(request, VIRTIO_BLK_S_OK, here);
+			vhost_blk_end(request, 0, here);
 		else
 			vhost_blk_io_punt(request, 0);
 	} else if ((ret == -EAGAIN || ret == -EOPNOTSUPP) && request->iocb.ki_flags & IOCB_NOWAIT) {
@@ -93,7 +93,7 @@ static void vhost_blk_io_result(struct vhost_blk_request *request, long ret, boo
 		vhost_blk_io_punt(request, 0);
 	} else {
 		/* Zero is the end of a file that somebody has truncated. */
-		vhost_blk_end(request, VIRTIO_BLK_S_IOERR, here);
+		vhost_blk_end(request, ret ? ret : -EIO, here);
 	}
 }
 
@@ -288,7 +288,7 @@ static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 
 	if (write && !vhost_blk_try_start_write(file)) {
 		if (READ_ONCE(blk->dying))
-			vhost_blk_complete(request, VIRTIO_BLK_S_IOERR);
+			vhost_blk_complete(request, -EIO);
 		else
 			vhost_blk_io_punt(request, VHOST_BLK_FROZEN_DELAY);
 		return;
@@ -311,7 +311,7 @@ static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 		return;
 	}
 	kthread_unuse_mm(mm);
-	vhost_blk_complete(request, ret ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	vhost_blk_complete(request, ret);
 }
 
 static int vhost_blk_change_range(struct vhost_blk_request *request, loff_t position, loff_t length, bool unmap)
@@ -338,7 +338,7 @@ static void vhost_blk_work_ranges(struct vhost_blk_request *request)
 	/* vfs_fallocate() waits for a frozen file system: look first. It may still be frozen in between. */
 	if (!vhost_blk_try_start_write(file)) {
 		if (READ_ONCE(request->queue->blk->dying))
-			vhost_blk_complete(request, VIRTIO_BLK_S_IOERR);
+			vhost_blk_complete(request, -EIO);
 		else
 			vhost_blk_io_punt(request, VHOST_BLK_FROZEN_DELAY);
 		return;
@@ -356,8 +356,7 @@ static void vhost_blk_work_ranges(struct vhost_blk_request *request)
 	}
 	if (!r && request->durable)
 		r = vfs_fsync(file, 1);
-	vhost_blk_complete(request, !r ? VIRTIO_BLK_S_OK :
-				    r == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR);
+	vhost_blk_complete(request, r);
 }
 
 static void vhost_blk_work(struct work_struct *work)
@@ -366,8 +365,7 @@ static void vhost_blk_work(struct work_struct *work)
 
 	switch (request->type) {
 	case VIRTIO_BLK_T_FLUSH:
-		vhost_blk_complete(request, vfs_fsync(request->queue->backend.file, 1) ? VIRTIO_BLK_S_IOERR :
-											 VIRTIO_BLK_S_OK);
+		vhost_blk_complete(request, vfs_fsync(request->queue->backend.file, 1));
 		break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:

@@ -61,19 +61,37 @@ static void vhost_blk_reap(struct vhost_blk_queue *queue, bool answer)
 		wake_up(&queue->drain_wait);
 }
 
-/* Ends a request from within the fetch loop, which reaps at its end; saves the wake-up. */
-void vhost_blk_complete_here(struct vhost_blk_request *request, u8 status)
+/* What the storage said, 0 or a negative errno, and what the guest is told of it. */
+static void vhost_blk_set_result(struct vhost_blk_request *request, int error)
 {
+	request->error = error;
+	request->status = !error ? VIRTIO_BLK_S_OK : error == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+/* Ends, from within the fetch loop, a request that needs no storage, or is wrong. */
+void vhost_blk_answer_here(struct vhost_blk_request *request, u8 status)
+{
+	request->error = 0;
 	request->status = status;
 	llist_add(&request->done_node, &request->queue->done);
 }
 
-/* Ends a request, in any context, interrupts included. */
-void vhost_blk_complete(struct vhost_blk_request *request, u8 status)
+/* Ends a request from within the fetch loop, which reaps at its end; saves the wake-up. */
+void vhost_blk_complete_here(struct vhost_blk_request *request, int error)
+{
+	vhost_blk_set_result(request, error);
+	llist_add(&request->done_node, &request->queue->done);
+}
+
+/*
+ * Ends a request with 0 or the storage's error, in any context, interrupts included. EFAULT is for memory that the guest does
+ * not have.
+ */
+void vhost_blk_complete(struct vhost_blk_request *request, int error)
 {
 	struct vhost_blk_queue *queue = request->queue;
 
-	request->status = status;
+	vhost_blk_set_result(request, error);
 	/*
 	 * From llist_add() on the request is another's, and the queue is ours until the end of the RCU section only.
 	 */

@@ -70,13 +70,13 @@ static void vhost_blk_start_transfer(struct vhost_blk_request *request, const st
 	if (length % SECTOR_SIZE || length > U32_MAX - 1 || !vhost_blk_in_range(&queue->config, sector, length) ||
 	    (vhost_blk_is_write(request) && vhost_blk_read_only(queue)) ||
 	    vhost_blk_copy_segments(request, iov, count, skip)) {
-		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	request->length = length;
 	request->position = queue->config.offset + (sector << SECTOR_SHIFT);
 	if (!length) {
-		vhost_blk_complete_here(request, VIRTIO_BLK_S_OK);
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_OK);
 		return;
 	}
 	vhost_blk_io_submit(request);
@@ -90,7 +90,7 @@ static void vhost_blk_start_get_id(struct vhost_blk_request *request, const stru
 
 	iov_iter_init(&iter, ITER_DEST, iov, in, request->writable);
 	request->transferred = copy_to_iter(queue->config.serial, n, &iter);
-	vhost_blk_complete_here(request, request->transferred == n ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	vhost_blk_answer_here(request, request->transferred == n ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 }
 
 /* Reads and checks the ranges of a discard or write-zeroes; all of them before any is executed. */
@@ -111,7 +111,7 @@ static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_it
 		return VIRTIO_BLK_S_IOERR;
 	request->range_count = length / sizeof(*request->ranges);
 	for (i = 0; i < request->range_count; i++) {
-		const struct virtio_blk_discard_write_zeroes *range = &request->ranges[i];
+		struct virtio_blk_discard_write_zeroes *range = &request->ranges[i];
 		u32 flags = le32_to_cpu(range->flags);
 
 		/* 5.2.6.2: reserved flags, and unmap on a discard, are unsupported. */
@@ -120,6 +120,8 @@ static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_it
 		if (!vhost_blk_in_range(&queue->config, le64_to_cpu(range->sector),
 					(u64)le32_to_cpu(range->num_sectors) << SECTOR_SHIFT))
 			return VIRTIO_BLK_S_IOERR;
+		if (queue->config.flags & VHOST_BLK_CONFIG_NO_UNMAP)
+			range->flags = 0;
 	}
 	request->position = queue->config.offset;
 	return VIRTIO_BLK_S_OK;
@@ -147,8 +149,9 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	request->length = 0;
 	request->transferred = 0;
 	request->writable = 0;
-	request->durable = queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH ||
-			   !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH);
+	request->durable = !(queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH) &&
+			   (queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH ||
+			    !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH));
 	if (log_count) {
 		/* A write without its log entry would be lost by a migration: there is no going on without. */
 		request->log = kvmalloc_array(log_count, sizeof(*request->log), GFP_KERNEL | __GFP_NOFAIL);
@@ -160,14 +163,14 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	if (!request->status_address) {
 		/* Nothing can be answered: hand the chain back unwritten, so that the ring goes on. */
 		vhost_blk_signal_error(vq);
-		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	request->writable = writable - 1;
 
 	iov_iter_init(&iter, ITER_SOURCE, vq->iov, out, readable);
 	if (!copy_from_iter_full(&header, sizeof(header), &iter)) {
-		vhost_blk_complete_here(request, VIRTIO_BLK_S_IOERR);
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	request->type = __virtio32_to_cpu(vq->is_le, header.type);
@@ -181,7 +184,10 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 		vhost_blk_start_transfer(request, vq->iov, out, sizeof(header), readable - sizeof(header), sector);
 		return;
 	case VIRTIO_BLK_T_FLUSH:
-		vhost_blk_io_punt(request, 0);
+		if (queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH)
+			vhost_blk_answer_here(request, VIRTIO_BLK_S_OK);
+		else
+			vhost_blk_io_punt(request, 0);
 		return;
 	case VIRTIO_BLK_T_GET_ID:
 		vhost_blk_start_get_id(request, vq->iov + out, in);
@@ -189,13 +195,14 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		status = vhost_blk_take_ranges(request, &iter);
-		if (status == VIRTIO_BLK_S_OK)
-			vhost_blk_io_punt(request, 0);
+		if (status != VIRTIO_BLK_S_OK || (request->type == VIRTIO_BLK_T_DISCARD &&
+						  queue->config.flags & VHOST_BLK_CONFIG_NO_UNMAP))
+			vhost_blk_answer_here(request, status);
 		else
-			vhost_blk_complete_here(request, status);
+			vhost_blk_io_punt(request, 0);
 		return;
 	default:
-		vhost_blk_complete_here(request, VIRTIO_BLK_S_UNSUPP);
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_UNSUPP);
 	}
 }
 

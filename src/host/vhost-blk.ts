@@ -4,7 +4,7 @@ import { closeFd, ioctl, openFd } from './fd.ts'
 
 /** Figures of kmod/uapi/vhost_blk.h; a unit test compares them with what the compiler makes of it. */
 export const DEVICE_PATH = '/dev/vhost-blk'
-export const ABI_VERSION = 1
+export const ABI_VERSION = 2
 export const VHOST_BLK_GET_INFO = 0x8038af51
 const INFO_SIZE = 56
 

@@ -153,7 +153,7 @@ static void counters(void)
 	const char *line;
 	FILE *file;
 	static const char *const want[] = {
-		"vhost-blk-abi:\t1\n", "vhost-blk-queues:\t2\n", "vhost-blk-running:\t1\n", "vhost-blk-inflight:\t0\n",
+		"vhost-blk-abi:\t2\n", "vhost-blk-queues:\t2\n", "vhost-blk-running:\t1\n", "vhost-blk-inflight:\t0\n",
 		"vhost-blk-reads:\t3\n", "vhost-blk-writes:\t1\n", "vhost-blk-flushes:\t1\n", "vhost-blk-others:\t2\n",
 		"vhost-blk-errors:\t2\n", "vhost-blk-read-bytes:\t8704\n", "vhost-blk-write-bytes:\t1024\n",
 		"vhost-blk-serial:\tserial \\134 0123456\\001\n",
