@@ -21,7 +21,8 @@ The lab is an emulated machine with KVM in which the project is built and instal
   --icount       instruction-counted time: repeatable measurements
   --smp N        virtual CPUs (default 1; more is unstable once guests run under emulation)
   --memory MIB   (default 2560)
-  --kernel FILE  boot this kernel instead of the distribution's`
+  --kernel FILE  boot this kernel instead of the distribution's
+  --append TEXT  more of the kernel's command line`
 
 const options = {
   name: { type: 'string', default: 'default' },
@@ -29,6 +30,7 @@ const options = {
   smp: { type: 'string', default: '1' },
   memory: { type: 'string', default: '2560' },
   kernel: { type: 'string' },
+  append: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const
 
@@ -53,7 +55,13 @@ function parse(argv: string[]) {
       verb,
       command: separator < 0 ? [] : argv.slice(separator + 1),
       name: values.name,
-      machine: { icount: values.icount, smp: count('smp'), memory: count('memory'), kernel: values.kernel },
+      machine: {
+        icount: values.icount,
+        smp: count('smp'),
+        memory: count('memory'),
+        kernel: values.kernel,
+        append: values.append,
+      },
     }
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError((error as Error).message)

@@ -34,7 +34,7 @@ export interface ExecOptions {
 
 /** What goes into L1's saved state beside the booted machine: a booted guest, where guests are to be had. */
 async function furnish(agent: AgentClient, paths: MachinePaths, options: MachineOptions): Promise<void> {
-  if (options.icount || options.smp > 1) return
+  if (options.icount || options.smp > 1 || options.append) return
   const lab = new Lab(paths, agent)
   await lab.check(mountProject)
   await saveGuest(lab)

@@ -34,6 +34,8 @@ export interface MachineOptions {
   keep: boolean
   /** A kernel image instead of the distribution's; always booted cold. */
   kernel?: string | undefined
+  /** More of the kernel's command line, like `slub_debug=FZPU`. */
+  append?: string | undefined
 }
 
 export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560, keep: false }
@@ -83,6 +85,7 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
     'mitigations=off',
     'systemd.log_level=err',
     ...(options.icount ? [] : ['rcupdate.rcu_cpu_stall_timeout=120', 'watchdog_thresh=60']),
+    ...(options.append ? [options.append] : []),
   ]
   return [
     'qemu-system-x86_64',
@@ -212,6 +215,13 @@ interface WarmState {
   state: string
 }
 
+/** One saved state for each set of options that tests use; what else it depends on is in the key. */
+function warmStateName({ smp, icount, memory, append }: MachineOptions): string {
+  const parts = ['warm', smp, ...(icount ? ['icount'] : []), memory]
+  if (append) parts.push(createHash('sha256').update(append).digest('hex').slice(0, 8))
+  return parts.join('-')
+}
+
 async function warmStateKey(options: MachineOptions): Promise<string> {
   const guest = await readFile(join(import.meta.dirname, 'guest.ts'), 'utf8')
   const parts = [await stageKey(machineStage), await stageKey(initrdStage), await stageKey(guestStage), guest]
@@ -261,7 +271,7 @@ async function warmState(
   report: (line: string) => void,
   furnish: Furnish,
 ): Promise<WarmState> {
-  const name = `warm-${options.smp}${options.icount ? '-icount' : ''}-${options.memory}`
+  const name = warmStateName(options)
   return await exclusively(join(labFiles, `${name}.lock`), () => freshWarmState(name, options, report, furnish))
 }
 
