@@ -3,5 +3,6 @@
 // Runs the commands from src, without a build: node --import tsx bin/dev.js COMMAND…
 import { fileURLToPath } from 'node:url'
 import { main } from '../src/ui/main.ts'
+import { oclifCommands } from '../src/ui/oclif-commands.ts'
 
-await main(fileURLToPath(new URL('..', import.meta.url)), 'src')
+await main(() => oclifCommands(fileURLToPath(new URL('..', import.meta.url)), 'src'))

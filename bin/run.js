@@ -4,5 +4,14 @@ import { fileURLToPath } from 'node:url'
 import { requireNode } from './require-node.js'
 
 requireNode(20, 19)
-const { main } = await import('../dist/ui/main.js')
-await main(fileURLToPath(new URL('..', import.meta.url)), 'dist')
+const root = fileURLToPath(new URL('..', import.meta.url))
+if (process.argv[2] === '--version') {
+  const { printVersion } = await import('./version.js')
+  printVersion(root)
+} else {
+  const { loadBundle } = await import('./load-bundle.js')
+  await loadBundle(root).run(root, async (argv) => {
+    const { oclifCommands } = await import('../dist/ui/oclif-commands.js')
+    await (await oclifCommands(root, 'dist')).help(argv)
+  })
+}

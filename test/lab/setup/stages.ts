@@ -121,13 +121,17 @@ export const fdStage: Stage = {
 export const distStage: Stage = {
   name: 'dist',
   title: 'the command line tool',
-  inputs: ['src', 'bin', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
+  inputs: [
+    ...['src', 'bin', 'script/bundle.ts', 'script/bundle-url.js'],
+    ...['package.json', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
+  ],
   outputs: [join(top, 'dist'), join(top, 'oclif.manifest.json')],
   async make() {
     await rm(join(top, 'dist'), { recursive: true, force: true })
     await rm(join(top, 'oclif.manifest.json'), { force: true })
     await run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])
     await run(process.execPath, [join(top, 'node_modules/oclif/bin/run.js'), 'manifest'])
+    await run(process.execPath, ['--import', 'tsx', join(top, 'script/bundle.ts')])
   },
 }
 

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { Script } from 'node:vm'
+
+/**
+ * Evaluates dist/vblk.cjs and returns what it exports. What V8 compiled in an earlier run of the same bundle by the same
+ * Node is reused: it lies beside the bundle, so whoever could plant something there could change the bundle as well.
+ */
+export function loadBundle(root) {
+  const file = join(root, 'dist/vblk.cjs')
+  const source = readFileSync(file, 'utf8')
+  // V8 itself tells sources apart by their length only. The first line is the hash of the rest.
+  const id = /^\/\/ ([0-9a-f]{16})\n/.exec(source)?.[1]
+  const cacheFile = join(root, 'dist/code-cache', `${id}-${process.version}-${process.arch}`)
+  const cachedData = readIfThere(cacheFile)
+  const script = new Script(source, { filename: file, ...(cachedData && { cachedData }) })
+  // At the end, when the functions that a command needs have been compiled.
+  if (!cachedData || script.cachedDataRejected) process.once('exit', () => save(cacheFile, script.createCachedData()))
+  const module = { exports: {} }
+  script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file))
+  return module.exports
+}
+
+function readIfThere(file) {
+  try {
+    return readFileSync(file)
+  } catch {
+    return undefined
+  }
+}
+
+/** Only who may write to the package can save; for everybody else the bundle is compiled again. */
+function save(file, data) {
+  const unfinished = `${file}.${process.pid}`
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(unfinished, data, { mode: 0o644 })
+    renameSync(unfinished, file)
+  } catch {
+    rmSync(unfinished, { force: true })
+  }
+}
