@@ -14,6 +14,7 @@ static int vhost_blk_backend_alignment(struct vhost_blk_backend *backend)
 	if (S_ISBLK(inode->i_mode)) {
 		struct block_device *bdev = I_BDEV(backend->file->f_mapping->host);
 
+		backend->bdev = bdev;
 		backend->memory_mask = bdev_dma_alignment(bdev);
 		backend->block_mask = bdev_logical_block_size(bdev) - 1;
 	} else {

@@ -4,6 +4,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -117,6 +118,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	vhost_dev_cleanup(&blk->dev);
 	destroy_workqueue(blk->workqueue);
 	vhost_blk_free_queues(blk->vqs, blk->queues, blk->queue_count);
+	put_pid(blk->owner);
 	kfree(blk);
 	return 0;
 }
@@ -312,6 +314,8 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_flush(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
+	put_pid(blk->owner);
+	blk->owner = NULL;
 	return 0;
 }
 
@@ -333,7 +337,10 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl, vo
 	case VHOST_BLK_SET_CONFIG:
 		return vhost_blk_set_config(blk, argp);
 	case VHOST_SET_OWNER:
-		return vhost_dev_ioctl(&blk->dev, ioctl, argp);
+		r = vhost_dev_ioctl(&blk->dev, ioctl, argp);
+		if (!r)
+			blk->owner = get_task_pid(current, PIDTYPE_TGID);
+		return r;
 	case VHOST_SET_FEATURES:
 		return vhost_blk_set_features(blk, argp);
 	case VHOST_BLK_SET_BACKEND:

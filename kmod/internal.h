@@ -17,6 +17,7 @@
 #ifndef VHOST_BLK_INTERNAL_H
 #define VHOST_BLK_INTERNAL_H
 
+#include <linux/bio.h>
 #include <linux/rwsem.h>
 #include <linux/virtio_blk.h>
 #include <linux/workqueue.h>
@@ -26,10 +27,12 @@
 
 /* Enough for most requests of 4 to 32 KiB; longer ones allocate. */
 #define VHOST_BLK_INLINE_SEGMENTS 8
+#define VHOST_BLK_INLINE_VECS 8
 
 /* The open file behind a queue. Set and put only while the queue has nothing in flight. */
 struct vhost_blk_backend {
 	struct file *file;
+	struct block_device *bdev;	/* set if it is served by bios of ours: a block device opened with O_DIRECT */
 	loff_t size;
 	bool direct;		/* opened with O_DIRECT */
 	unsigned int memory_mask;	/* direct: what buffer addresses must be aligned to, less one */
@@ -38,13 +41,16 @@ struct vhost_blk_backend {
 
 struct vhost_blk_queue;
 
+/* A part of a request on a block device. Its vectors hold pins on the guest's pages, one for each page they touch. */
+struct vhost_blk_bio {
+	struct vhost_blk_bio *next;
+	struct bio bio;
+};
+
 struct vhost_blk_request {
-	struct llist_node done_node;
+	struct llist_node done_node;	/* on the queue's done list, or on that of bios to be submitted again */
 	struct vhost_blk_request *next_free;
 	struct vhost_blk_queue *queue;
-	struct kiocb iocb;
-	struct iov_iter iter;
-	struct delayed_work work;
 
 	u32 type;		/* VIRTIO_BLK_T_*; U32_MAX without a readable header */
 	unsigned int head;
@@ -66,6 +72,20 @@ struct vhost_blk_request {
 
 	struct vhost_log *log;	/* what the chain lets us write, guest addresses; with VHOST_F_LOG_ALL only */
 	unsigned int log_count;
+
+	/* By bios of ours (bio.c) */
+	struct vhost_blk_bio *bios;	/* NULL if the request goes by the file */
+	unsigned int bio_count;
+	atomic_t bios_pending;
+	blk_status_t bio_status;	/* of one that failed */
+	bool bio_nowait;
+	struct vhost_blk_bio inline_bio;
+	struct bio_vec inline_vecs[VHOST_BLK_INLINE_VECS];
+
+	/* By the file (io.c) */
+	struct kiocb iocb;
+	struct iov_iter iter;
+	struct delayed_work work;
 };
 
 struct vhost_blk_queue {
@@ -79,6 +99,11 @@ struct vhost_blk_queue {
 	struct vhost_blk_request *requests;	/* vq.num of them while a backend is bound */
 	struct vhost_blk_request *free;
 	unsigned int inflight;
+	bool busy;		/* the worker is at it and will look at the done list before it goes */
+
+	/* Bios that would have blocked the worker. */
+	struct llist_head resubmit;
+	struct work_struct resubmit_work;
 
 	/*
 	 * Filled in any context, without a lock. A completion still touches the queue after its request may have been
@@ -101,6 +126,7 @@ struct vhost_blk {
 	unsigned int queue_count;
 	struct vhost_blk_config config;
 	struct workqueue_struct *workqueue;	/* for what may block on storage */
+	struct pid *owner;	/* the process whose I/O cgroup pays for work that is not done by a thread of its own */
 	bool dying;		/* set at release: nobody waits for an answer any more */
 };
 
@@ -137,10 +163,22 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 u32 vhost_blk_request_finish(struct vhost_blk_request *request);
 void vhost_blk_request_release(struct vhost_blk_request *request);
 
+/* bio.c */
+bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count, size_t skip);
+bool vhost_blk_bio_flush(struct vhost_blk_request *request);
+void vhost_blk_bio_punt(struct vhost_blk_request *request);
+void vhost_blk_bio_resubmit(struct work_struct *work);
+void vhost_blk_bio_release(struct vhost_blk_request *request);
+
+/* cgroup.c */
+void vhost_blk_charge(struct vhost_blk *blk);
+void vhost_blk_uncharge(void);
+
 /* io.c */
 void vhost_blk_io_setup(void);
 void vhost_blk_io_init(struct vhost_blk_request *request);
 void vhost_blk_io_submit(struct vhost_blk_request *request);
 void vhost_blk_io_punt(struct vhost_blk_request *request, unsigned long delay);
+void vhost_blk_io_flush(struct vhost_blk_request *request);
 
 #endif

@@ -63,9 +63,13 @@ static void vhost_blk_end_write(struct file *file)
 	sb_end_write(sb);
 }
 
+/* Has the request executed where waiting is allowed, after that many jiffies. In any context. */
 void vhost_blk_io_punt(struct vhost_blk_request *request, unsigned long delay)
 {
-	queue_delayed_work(request->queue->blk->workqueue, &request->work, delay);
+	if (request->bios)
+		vhost_blk_bio_punt(request);
+	else
+		queue_delayed_work(request->queue->blk->workqueue, &request->work, delay);
 }
 
 static void vhost_blk_end(struct vhost_blk_request *request, int error, bool here)
@@ -363,6 +367,7 @@ static void vhost_blk_work(struct work_struct *work)
 {
 	struct vhost_blk_request *request = container_of(to_delayed_work(work), struct vhost_blk_request, work);
 
+	vhost_blk_charge(request->queue->blk);
 	switch (request->type) {
 	case VIRTIO_BLK_T_FLUSH:
 		vhost_blk_complete(request, vfs_fsync(request->queue->backend.file, 1));
@@ -374,6 +379,14 @@ static void vhost_blk_work(struct work_struct *work)
 	default:
 		vhost_blk_work_transfer(request);
 	}
+	vhost_blk_uncharge();
+}
+
+/* Called by the queue's worker. */
+void vhost_blk_io_flush(struct vhost_blk_request *request)
+{
+	if (!vhost_blk_bio_flush(request))
+		vhost_blk_io_punt(request, 0);
 }
 
 void vhost_blk_io_init(struct vhost_blk_request *request)

@@ -179,6 +179,8 @@ struct vhost_blk_queue *vhost_blk_queue_alloc(struct vhost_blk *blk)
 	init_llist_head(&queue->done);
 	init_waitqueue_head(&queue->drain_wait);
 	vhost_work_init(&queue->done_work, vhost_blk_handle_done);
+	init_llist_head(&queue->resubmit);
+	INIT_WORK(&queue->resubmit_work, vhost_blk_bio_resubmit);
 	return queue;
 }
 

@@ -68,8 +68,7 @@ static void vhost_blk_start_transfer(struct vhost_blk_request *request, const st
 
 	/* A used length has 32 bits, and counts the status byte too. */
 	if (length % SECTOR_SIZE || length > U32_MAX - 1 || !vhost_blk_in_range(&queue->config, sector, length) ||
-	    (vhost_blk_is_write(request) && vhost_blk_read_only(queue)) ||
-	    vhost_blk_copy_segments(request, iov, count, skip)) {
+	    (vhost_blk_is_write(request) && vhost_blk_read_only(queue))) {
 		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -79,7 +78,12 @@ static void vhost_blk_start_transfer(struct vhost_blk_request *request, const st
 		vhost_blk_answer_here(request, VIRTIO_BLK_S_OK);
 		return;
 	}
-	vhost_blk_io_submit(request);
+	if (vhost_blk_bio_transfer(request, iov, count, skip))
+		return;
+	if (vhost_blk_copy_segments(request, iov, count, skip))
+		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
+	else
+		vhost_blk_io_submit(request);
 }
 
 static void vhost_blk_start_get_id(struct vhost_blk_request *request, const struct iovec *iov, unsigned int in)
@@ -187,7 +191,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 		if (queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH)
 			vhost_blk_answer_here(request, VIRTIO_BLK_S_OK);
 		else
-			vhost_blk_io_punt(request, 0);
+			vhost_blk_io_flush(request);
 		return;
 	case VIRTIO_BLK_T_GET_ID:
 		vhost_blk_start_get_id(request, vq->iov + out, in);
@@ -267,6 +271,7 @@ u32 vhost_blk_request_finish(struct vhost_blk_request *request)
 /* Frees what the request holds; it may be used again. */
 void vhost_blk_request_release(struct vhost_blk_request *request)
 {
+	vhost_blk_bio_release(request);
 	if (request->segments != request->inline_segments)
 		kvfree(request->segments);
 	request->segments = NULL;
