@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* Longer requests go by the file: a hostile guest could make us hold a gigabyte of vectors otherwise. */
 #define VHOST_BLK_BIO_BYTES SZ_16M
@@ -196,6 +197,8 @@ void vhost_blk_bio_punt(struct vhost_blk_request *request)
 {
 	struct vhost_blk_queue *queue = request->queue;
 
+	request->punts++;
+	trace_vhost_blk_punt(request);
 	/* As in vhost_blk_complete(): the work may already be at it when it is queued. */
 	rcu_read_lock();
 	if (llist_add(&request->done_node, &queue->resubmit))

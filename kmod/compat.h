@@ -49,15 +49,19 @@ static inline bool vhost_has_feature(struct vhost_virtqueue *vq, int bit)
 #endif
 
 /* 6.8 dropped the count, and made eventfd_signal() an inline around eventfd_signal_mask(). */
+static inline void vhost_blk_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+#if defined(HAVE_eventfd_signal) && ARGC_eventfd_signal == 2
+	eventfd_signal(eventfd, 1);
+#else
+	eventfd_signal(eventfd);
+#endif
+}
+
 static inline void vhost_blk_signal_error(struct vhost_virtqueue *vq)
 {
-	if (!vq->error_ctx)
-		return;
-#if defined(HAVE_eventfd_signal) && ARGC_eventfd_signal == 2
-	eventfd_signal(vq->error_ctx, 1);
-#else
-	eventfd_signal(vq->error_ctx);
-#endif
+	if (vq->error_ctx)
+		vhost_blk_eventfd_signal(vq->error_ctx);
 }
 
 /* Since 6.5 work goes to the queue's own worker. False if that has been killed. */

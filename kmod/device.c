@@ -6,11 +6,10 @@
 #include <linux/nospec.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/string_helpers.h>
 
-#include "internal.h"
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 /* What SET_CONFIG knows. */
 #define VHOST_BLK_CONFIG_FLAGS                                                                                      \
@@ -56,12 +55,14 @@ static int vhost_blk_init_queues(struct vhost_blk *blk, unsigned int count)
 	if (!vqs || !queues)
 		goto err;
 	for (i = 0; i < count; i++) {
-		queues[i] = vhost_blk_queue_alloc(blk);
+		queues[i] = vhost_blk_queue_alloc(blk, i);
 		if (!queues[i])
 			goto err;
 		vqs[i] = &queues[i]->vq;
 	}
 
+	/* Not under queues_lock: it waits for readers, of whom nobody knows what locks they take. */
+	vhost_blk_debugfs_remove(blk);
 	down_write(&blk->queues_lock);
 	if (blk->queues)
 		vhost_dev_cleanup(&blk->dev);
@@ -72,11 +73,15 @@ static int vhost_blk_init_queues(struct vhost_blk *blk, unsigned int count)
 		       true, NULL);
 	up_write(&blk->queues_lock);
 	vhost_blk_free_queues(vqs, queues, count);
+	vhost_blk_debugfs_add(blk);
 	return 0;
 err:
 	vhost_blk_free_queues(vqs, queues, count);
 	return -ENOMEM;
 }
+
+/* Given to descriptors in turn. */
+static atomic_t last_id = ATOMIC_INIT(0);
 
 static int vhost_blk_open(struct inode *inode, struct file *file)
 {
@@ -87,6 +92,8 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&blk->mutex);
 	init_rwsem(&blk->queues_lock);
+	spin_lock_init(&blk->event_lock);
+	blk->id = atomic_inc_return(&last_id);
 	/* One for each descriptor: a disk that hangs must not use up the workers of others. */
 	blk->workqueue = alloc_workqueue("vhost-blk-%d", WQ_UNBOUND, 0, current->pid);
 	if (!blk->workqueue)
@@ -109,6 +116,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	unsigned int i;
 
 	WRITE_ONCE(blk->dying, true);
+	vhost_blk_debugfs_remove(blk);
 	for (i = 0; i < blk->queue_count; i++)
 		vhost_blk_queue_kill(blk->queues[i]);
 	/* Nothing is in flight. Completions may still be telling a worker so: see struct vhost_blk_queue. */
@@ -117,13 +125,15 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	vhost_dev_flush(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
 	destroy_workqueue(blk->workqueue);
+	vhost_blk_put_events(blk);
 	vhost_blk_free_queues(blk->vqs, blk->queues, blk->queue_count);
 	put_pid(blk->owner);
 	kfree(blk);
 	return 0;
 }
 
-static struct vhost_blk_queue *vhost_blk_get_queue(struct vhost_blk *blk, u32 index)
+/* With queues_lock or mutex held. NULL: there is no such queue. */
+struct vhost_blk_queue *vhost_blk_get_queue(struct vhost_blk *blk, u32 index)
 {
 	if (index >= blk->queue_count)
 		return NULL;
@@ -138,37 +148,6 @@ static long vhost_blk_get_info(void __user *argp)
 	};
 
 	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
-}
-
-static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
-{
-	struct vhost_blk_queue *queue;
-	struct vhost_blk_stats stats;
-	u32 index;
-
-	if (copy_from_user(&stats, argp, sizeof(stats)))
-		return -EFAULT;
-	index = stats.queue;
-
-	down_read(&blk->queues_lock);
-	queue = vhost_blk_get_queue(blk, index);
-	if (queue)
-		stats = (struct vhost_blk_stats){
-			.queue = index,
-			.running = !!READ_ONCE(queue->vq.private_data),
-			.inflight = READ_ONCE(queue->inflight),
-			.reads = READ_ONCE(queue->reads),
-			.writes = READ_ONCE(queue->writes),
-			.flushes = READ_ONCE(queue->flushes),
-			.others = READ_ONCE(queue->others),
-			.errors = READ_ONCE(queue->errors),
-			.read_bytes = READ_ONCE(queue->read_bytes),
-			.write_bytes = READ_ONCE(queue->write_bytes),
-		};
-	up_read(&blk->queues_lock);
-	if (!queue)
-		return -ENOBUFS;
-	return copy_to_user(argp, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
 
 static long vhost_blk_set_queues(struct vhost_blk *blk, void __user *argp)
@@ -269,7 +248,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 	/* Requests fetched without a log would write pages that nobody marks. */
 	toggles_log = (old ^ features) & BIT_ULL(VHOST_F_LOG_ALL);
 	if (toggles_log) {
-		r = vhost_blk_pause_all(blk);
+		r = vhost_blk_drain_all(blk);
 		if (r)
 			return r;
 	}
@@ -286,7 +265,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 /* Requests in flight hold addresses of the old table. */
 static long vhost_blk_set_mem_table(struct vhost_blk *blk, unsigned int ioctl, void __user *argp)
 {
-	long r = vhost_blk_pause_all(blk);
+	long r = vhost_blk_drain_all(blk);
 
 	if (r)
 		return r;
@@ -308,6 +287,11 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	if (r) {
 		vhost_iotlb_free(umem);
 		return r;
+	}
+	for (i = 0; i < blk->queue_count; i++) {
+		mutex_lock(&blk->queues[i]->vq.mutex);
+		vhost_blk_free_requests(blk->queues[i]);
+		mutex_unlock(&blk->queues[i]->vq.mutex);
 	}
 	/* As in release: the workers are freed. */
 	synchronize_rcu();
@@ -345,6 +329,8 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int ioctl, vo
 		return vhost_blk_set_features(blk, argp);
 	case VHOST_BLK_SET_BACKEND:
 		return owned ? vhost_blk_set_backend(blk, argp) : -EPERM;
+	case VHOST_BLK_RELEASE_HELD:
+		return owned ? vhost_blk_release_held(blk, argp) : -EPERM;
 	case VHOST_SET_MEM_TABLE:
 		return owned ? vhost_blk_set_mem_table(blk, ioctl, argp) : -EPERM;
 	case VHOST_RESET_OWNER:
@@ -368,7 +354,7 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl, unsigned long
 	void __user *argp = (void __user *)arg;
 	long r;
 
-	/* These answer while another thread's ioctl drains a slow disk. */
+	/* These go through while another thread's ioctl drains a slow disk. */
 	switch (ioctl) {
 	case VHOST_BLK_GET_INFO:
 		return vhost_blk_get_info(argp);
@@ -376,6 +362,14 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl, unsigned long
 		return copy_to_user(argp, &vhost_blk_features, sizeof(vhost_blk_features)) ? -EFAULT : 0;
 	case VHOST_BLK_GET_STATS:
 		return vhost_blk_get_stats(blk, argp);
+	case VHOST_BLK_GET_LATENCY:
+		return vhost_blk_get_latency(blk, argp);
+	case VHOST_BLK_GET_HELD:
+		return vhost_blk_get_held(blk, argp);
+	case VHOST_BLK_PAUSE:
+		return vhost_blk_pause(blk, argp);
+	case VHOST_BLK_SET_EVENT:
+		return vhost_blk_set_event(blk, argp);
 	case VHOST_BLK_SET_QUEUES:
 		return vhost_blk_set_queues(blk, argp);
 	}
@@ -387,44 +381,6 @@ static long vhost_blk_ioctl(struct file *file, unsigned int ioctl, unsigned long
 	mutex_unlock(&blk->dev.mutex);
 	mutex_unlock(&blk->mutex);
 	return r;
-}
-
-static void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file)
-{
-	struct vhost_blk *blk = file->private_data;
-	struct vhost_blk_stats sum = {};
-	unsigned int i;
-
-	down_read(&blk->queues_lock);
-	for (i = 0; i < blk->queue_count; i++) {
-		struct vhost_blk_queue *queue = blk->queues[i];
-
-		sum.running += !!READ_ONCE(queue->vq.private_data);
-		sum.inflight += READ_ONCE(queue->inflight);
-		sum.reads += READ_ONCE(queue->reads);
-		sum.writes += READ_ONCE(queue->writes);
-		sum.flushes += READ_ONCE(queue->flushes);
-		sum.others += READ_ONCE(queue->others);
-		sum.errors += READ_ONCE(queue->errors);
-		sum.read_bytes += READ_ONCE(queue->read_bytes);
-		sum.write_bytes += READ_ONCE(queue->write_bytes);
-	}
-	seq_printf(m, "vhost-blk-abi:\t%u\n", VHOST_BLK_ABI_VERSION);
-	seq_printf(m, "vhost-blk-queues:\t%u\n", blk->queue_count);
-	up_read(&blk->queues_lock);
-	seq_printf(m, "vhost-blk-running:\t%u\n", sum.running);
-	seq_printf(m, "vhost-blk-inflight:\t%llu\n", sum.inflight);
-	seq_printf(m, "vhost-blk-reads:\t%llu\n", sum.reads);
-	seq_printf(m, "vhost-blk-writes:\t%llu\n", sum.writes);
-	seq_printf(m, "vhost-blk-flushes:\t%llu\n", sum.flushes);
-	seq_printf(m, "vhost-blk-others:\t%llu\n", sum.others);
-	seq_printf(m, "vhost-blk-errors:\t%llu\n", sum.errors);
-	seq_printf(m, "vhost-blk-read-bytes:\t%llu\n", sum.read_bytes);
-	seq_printf(m, "vhost-blk-write-bytes:\t%llu\n", sum.write_bytes);
-	seq_puts(m, "vhost-blk-serial:\t");
-	seq_escape_mem(m, blk->config.serial, strnlen(blk->config.serial, VHOST_BLK_SERIAL_LEN),
-		       ESCAPE_OCTAL | ESCAPE_NAP | ESCAPE_APPEND, "\\");
-	seq_putc(m, '\n');
 }
 
 static const struct file_operations vhost_blk_fops = {
@@ -446,13 +402,20 @@ static struct miscdevice vhost_blk_misc = {
 
 static int __init vhost_blk_init(void)
 {
+	int r;
+
 	vhost_blk_io_setup();
-	return misc_register(&vhost_blk_misc);
+	vhost_blk_debugfs_init();
+	r = misc_register(&vhost_blk_misc);
+	if (r)
+		vhost_blk_debugfs_exit();
+	return r;
 }
 
 static void __exit vhost_blk_exit(void)
 {
 	misc_deregister(&vhost_blk_misc);
+	vhost_blk_debugfs_exit();
 }
 
 module_init(vhost_blk_init);

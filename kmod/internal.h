@@ -5,14 +5,15 @@
  * Life of a request: the queue's worker fetches a descriptor chain (queue.c), makes a request of it (request.c) and
  * submits it without ever blocking on storage (io.c). Whoever finishes it, in whatever context, puts it on the
  * queue's done list. The worker, or a drain, then reaps that list in the guest's address space: status byte, dirty
- * log, used ring, signal.
+ * log, used ring, signal. What failed may be held instead (hold.c): it waits, unanswered, for the VMM's word.
  *
  * Locks, outer to inner:
  *   vhost_blk.mutex        ioctls, one at a time
  *   vhost_dev.mutex        what the vhost core asks its callers to hold
  *   vhost_virtqueue.mutex  the ring, and all of struct vhost_blk_queue but the done list
- * vhost_blk.queues_lock stands apart: it keeps the queues in place for readers of the counters, who must not wait for
- * an ioctl that drains a slow disk.
+ *   vhost_blk.event_lock   the eventfds that tell of drained queues and held requests
+ * vhost_blk.queues_lock is outside of vhost_virtqueue.mutex and stands apart from the two above: it keeps the queues in
+ * place for who must not wait for an ioctl that drains a slow disk (pause, counters, the list of held requests).
  */
 #ifndef VHOST_BLK_INTERNAL_H
 #define VHOST_BLK_INTERNAL_H
@@ -24,6 +25,8 @@
 
 #include "compat.h"
 #include "uapi/vhost_blk.h"
+
+#define VHOST_BLK_EVENTS 2
 
 /* Enough for most requests of 4 to 32 KiB; longer ones allocate. */
 #define VHOST_BLK_INLINE_SEGMENTS 8
@@ -49,13 +52,15 @@ struct vhost_blk_bio {
 
 struct vhost_blk_request {
 	struct llist_node done_node;	/* on the queue's done list, or on that of bios to be submitted again */
-	struct vhost_blk_request *next_free;
+	struct vhost_blk_request *next_free;	/* in the free list, or in that of held ones */
 	struct vhost_blk_queue *queue;
 
 	u32 type;		/* VIRTIO_BLK_T_*; U32_MAX without a readable header */
 	unsigned int head;
 	u8 status;		/* VIRTIO_BLK_S_* once it is done */
 	int error;		/* what the storage said, once it is done: 0 or a negative errno */
+	unsigned int punts;
+	u64 start_ns;		/* when it was fetched */
 	bool durable;		/* on stable storage before it completes */
 	bool bounce;		/* the guest's buffers do not suit O_DIRECT */
 	loff_t position;	/* in the backend */
@@ -91,19 +96,25 @@ struct vhost_blk_request {
 struct vhost_blk_queue {
 	struct vhost_virtqueue vq;	/* vq.private_data is the backend's file while the queue runs */
 	struct vhost_blk *blk;
+	unsigned int index;
 	struct vhost_blk_backend backend;
 	struct vhost_blk_config config;
-	bool paused;		/* fetches nothing although a backend is bound */
+	bool draining;		/* an ioctl waits for what is in flight: fetches nothing */
+	bool paused;		/* the VMM wants nothing fetched */
 	bool starved;		/* stopped fetching for want of a free request */
 
 	struct vhost_blk_request *requests;	/* vq.num of them while a backend is bound */
 	struct vhost_blk_request *free;
-	unsigned int inflight;
+	unsigned int inflight;	/* fetched and neither answered nor held */
 	bool busy;		/* the worker is at it and will look at the done list before it goes */
 
 	/* Bios that would have blocked the worker. */
 	struct llist_head resubmit;
 	struct work_struct resubmit_work;
+
+	/* In the order in which they failed. Those of a stopped queue are but for show: see vhost_blk_queue_stop(). */
+	struct vhost_blk_request *held_list, **held_tail;
+	unsigned int held;
 
 	/*
 	 * Filled in any context, without a lock. A completion still touches the queue after its request may have been
@@ -115,6 +126,11 @@ struct vhost_blk_queue {
 
 	/* Counted under vq.mutex, read without. */
 	u64 reads, writes, flushes, others, errors, read_bytes, write_bytes;
+	u64 discards, write_zeroes, discard_bytes, punted, bounced;
+	struct {
+		u64 sum_ns;
+		u64 buckets[VHOST_BLK_LATENCY_BUCKETS];
+	} latency[VHOST_BLK_LATENCY_TYPES];
 };
 
 struct vhost_blk {
@@ -125,6 +141,11 @@ struct vhost_blk {
 	struct vhost_blk_queue **queues;
 	unsigned int queue_count;
 	struct vhost_blk_config config;
+	atomic_t held;		/* by running queues; they are frozen while it is not zero */
+	spinlock_t event_lock;	/* of events */
+	struct eventfd_ctx *events[VHOST_BLK_EVENTS];	/* by VHOST_BLK_EVENT_*; NULL: nobody asks */
+	unsigned int id;	/* tells descriptors apart */
+	struct dentry *debugfs;	/* made and removed under mutex */
 	struct workqueue_struct *workqueue;	/* for what may block on storage */
 	struct pid *owner;	/* the process whose I/O cgroup pays for work that is not done by a thread of its own */
 	bool dying;		/* set at release: nobody waits for an answer any more */
@@ -133,6 +154,11 @@ struct vhost_blk {
 static inline struct vhost_blk_queue *to_queue(struct vhost_virtqueue *vq)
 {
 	return container_of(vq, struct vhost_blk_queue, vq);
+}
+
+static inline bool vhost_blk_frozen(struct vhost_blk *blk)
+{
+	return atomic_read(&blk->held);
 }
 
 static inline bool vhost_blk_is_write(const struct vhost_blk_request *request)
@@ -145,14 +171,48 @@ int vhost_blk_backend_open(struct vhost_blk_backend *backend, int fd);
 int vhost_blk_backend_check(const struct vhost_blk_backend *backend, const struct vhost_blk_config *config);
 void vhost_blk_backend_put(struct vhost_blk_backend *backend);
 
-/* queue.c */
-struct vhost_blk_queue *vhost_blk_queue_alloc(struct vhost_blk *blk);
+/* device.c */
+struct vhost_blk_queue *vhost_blk_get_queue(struct vhost_blk *blk, u32 index);
+
+/* event.c */
+void vhost_blk_signal(struct vhost_blk *blk, u32 event);
+long vhost_blk_set_event(struct vhost_blk *blk, const void __user *argp);
+void vhost_blk_put_events(struct vhost_blk *blk);
+
+/* stop.c */
 int vhost_blk_queue_start(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend);
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue);
 int vhost_blk_queue_replace(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend);
 void vhost_blk_queue_kill(struct vhost_blk_queue *queue);
-int vhost_blk_pause_all(struct vhost_blk *blk);
+int vhost_blk_drain_all(struct vhost_blk *blk);
 void vhost_blk_resume_all(struct vhost_blk *blk);
+long vhost_blk_pause(struct vhost_blk *blk, const void __user *argp);
+
+/* hold.c */
+bool vhost_blk_hold(struct vhost_blk_request *request);
+void vhost_blk_disown_held(struct vhost_blk_queue *queue);
+void vhost_blk_forget_held(struct vhost_blk_queue *queue);
+long vhost_blk_get_held(struct vhost_blk *blk, void __user *argp);
+long vhost_blk_release_held(struct vhost_blk *blk, const void __user *argp);
+
+/* stats.c */
+void vhost_blk_count(struct vhost_blk_request *request, u64 now);
+struct vhost_blk_stats vhost_blk_queue_stats(struct vhost_blk_queue *queue);
+long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp);
+long vhost_blk_get_latency(struct vhost_blk *blk, void __user *argp);
+void vhost_blk_show_fdinfo(struct seq_file *m, struct file *file);
+
+/* debugfs.c */
+void vhost_blk_debugfs_init(void);
+void vhost_blk_debugfs_exit(void);
+void vhost_blk_debugfs_add(struct vhost_blk *blk);
+void vhost_blk_debugfs_remove(struct vhost_blk *blk);
+
+/* queue.c */
+struct vhost_blk_queue *vhost_blk_queue_alloc(struct vhost_blk *blk, unsigned int index);
+struct vhost_blk_request *vhost_blk_alloc_requests(struct vhost_blk_queue *queue);
+void vhost_blk_free_requests(struct vhost_blk_queue *queue);
+void vhost_blk_reap(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_complete(struct vhost_blk_request *request, int error);
 void vhost_blk_complete_here(struct vhost_blk_request *request, int error);
 void vhost_blk_answer_here(struct vhost_blk_request *request, u8 status);
@@ -161,6 +221,8 @@ void vhost_blk_answer_here(struct vhost_blk_request *request, u8 status);
 void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,
 			     unsigned int log_count);
 u32 vhost_blk_request_finish(struct vhost_blk_request *request);
+void vhost_blk_request_log(struct vhost_blk_request *request);
+void vhost_blk_request_retry(struct vhost_blk_request *request);
 void vhost_blk_request_release(struct vhost_blk_request *request);
 
 /* bio.c */

@@ -11,6 +11,7 @@
 #include <linux/oom.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* Bounced requests go through a buffer of this order, or of one page. */
 #define VHOST_BLK_BOUNCE_ORDER 4
@@ -66,10 +67,13 @@ static void vhost_blk_end_write(struct file *file)
 /* Has the request executed where waiting is allowed, after that many jiffies. In any context. */
 void vhost_blk_io_punt(struct vhost_blk_request *request, unsigned long delay)
 {
-	if (request->bios)
+	if (request->bios) {
 		vhost_blk_bio_punt(request);
-	else
-		queue_delayed_work(request->queue->blk->workqueue, &request->work, delay);
+		return;
+	}
+	request->punts++;
+	trace_vhost_blk_punt(request);
+	queue_delayed_work(request->queue->blk->workqueue, &request->work, delay);
 }
 
 static void vhost_blk_end(struct vhost_blk_request *request, int error, bool here)

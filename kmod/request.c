@@ -3,6 +3,7 @@
 #include <linux/slab.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* The most ranges of one discard or write-zeroes; what is presented to guests (max_discard_seg) is far less. */
 #define VHOST_BLK_MAX_RANGES 256
@@ -150,6 +151,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 
 	request->type = U32_MAX;
 	request->bounce = false;
+	request->punts = 0;
 	request->length = 0;
 	request->transferred = 0;
 	request->writable = 0;
@@ -179,6 +181,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	}
 	request->type = __virtio32_to_cpu(vq->is_le, header.type);
 	sector = __virtio64_to_cpu(vq->is_le, header.sector);
+	trace_vhost_blk_start(request, sector);
 
 	switch (request->type) {
 	case VIRTIO_BLK_T_IN:
@@ -210,31 +213,10 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	}
 }
 
-static void vhost_blk_count(struct vhost_blk_request *request)
-{
-	struct vhost_blk_queue *queue = request->queue;
-	bool ok = request->status == VIRTIO_BLK_S_OK;
-
-	switch (request->type) {
-	case VIRTIO_BLK_T_IN:
-		queue->reads++;
-		queue->read_bytes += ok ? request->length : 0;
-		break;
-	case VIRTIO_BLK_T_OUT:
-		queue->writes++;
-		queue->write_bytes += ok ? request->length : 0;
-		break;
-	case VIRTIO_BLK_T_FLUSH:
-		queue->flushes++;
-		break;
-	default:
-		queue->others++;
-	}
-	queue->errors += !ok;
-}
-
-/* The whole of what the chain let us write: a failed read may have written any part of it. */
-static void vhost_blk_write_log(struct vhost_blk_request *request)
+/*
+ * Marks in the dirty log, if it is on, the whole of what the chain let us write: a failed read may have written any part of it.
+ */
+void vhost_blk_request_log(struct vhost_blk_request *request)
 {
 	u64 length = 0;
 	unsigned int i;
@@ -262,10 +244,16 @@ u32 vhost_blk_request_finish(struct vhost_blk_request *request)
 		else if (written == request->writable)
 			written++;
 	}
-	if (request->log_count)
-		vhost_blk_write_log(request);
-	vhost_blk_count(request);
+	vhost_blk_request_log(request);
 	return written;
+}
+
+/* Executes a request that has failed once more, from the start. In the owner's ioctl, under vq->mutex. */
+void vhost_blk_request_retry(struct vhost_blk_request *request)
+{
+	request->transferred = 0;
+	request->error = 0;
+	vhost_blk_io_punt(request, 0);
 }
 
 /* Frees what the request holds; it may be used again. */

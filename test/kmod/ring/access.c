@@ -89,7 +89,7 @@ static void configuration(void)
 	config.reserved0 = 0;
 	config.reserved[8] = 1;
 	EQUAL(vm_ioctl(vm, VHOST_BLK_SET_CONFIG, &config), EINVAL, "the last reserved field");
-	EQUAL(vm_configure(vm, SIZE, 0, 1 << 2), EINVAL, "an unknown flag");
+	EQUAL(vm_configure(vm, SIZE, 0, 1 << 7), EINVAL, "an unknown flag");
 	EQUAL(vm_configure(vm, SIZE + 1, 0, 0), EINVAL, "a capacity of odd bytes");
 	EQUAL(vm_configure(vm, 512, 100, 0), EINVAL, "an offset of odd bytes");
 	EQUAL(vm_configure(vm, 1ULL << 63, 0, 0), EINVAL, "a capacity beyond any file");
