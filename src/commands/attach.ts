@@ -5,7 +5,7 @@ import { type AttachResult, attachDisk } from '../disk/attach.ts'
 import { checkRequest } from '../disk/spec.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { formatCommands, formatDatapath, vmArgument } from '../ui/disk-text.ts'
-import { withVm } from '../vm/vm.ts'
+import { withLockedVm } from '../vm/vm.ts'
 
 export default class Attach extends BaseCommand<AttachResult> {
   static override summary = 'give a running VM a disk that the host kernel serves'
@@ -71,7 +71,7 @@ Attaching the very disk that is attached already changes nothing and succeeds.`
       bus: flags.bus,
       addr: flags.addr,
     })
-    return await withVm(args.vm, { timeoutMs, signal, trace }, (vm) =>
+    return await withLockedVm(args.vm, { timeoutMs, signal, trace, warn: (message) => progress.warn(message) }, (vm) =>
       attachDisk(vm, spec, { timeoutMs, signal, report: progress, dryRun: flags['dry-run'] }),
     )
   }

@@ -4,7 +4,7 @@ import { Args, Flags } from '@oclif/core'
 import { type DetachResult, detachDisk } from '../disk/detach.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { formatCommands, vmArgument } from '../ui/disk-text.ts'
-import { withVm } from '../vm/vm.ts'
+import { withLockedVm } from '../vm/vm.ts'
 
 export default class Detach extends BaseCommand<DetachResult> {
   static override summary = 'take a disk from a running VM'
@@ -28,7 +28,7 @@ Detaching a disk that is not there succeeds.`
 
   protected override async execute(context: Context<typeof Detach>): Promise<DetachResult> {
     const { flags, args, signal, timeoutMs, progress, trace } = context
-    return await withVm(args.vm, { timeoutMs, signal, trace }, (vm) =>
+    return await withLockedVm(args.vm, { timeoutMs, signal, trace, warn: (message) => progress.warn(message) }, (vm) =>
       detachDisk(vm, args.id, { timeoutMs, signal, report: progress, dryRun: flags['dry-run'] }),
     )
   }

@@ -9,7 +9,7 @@ import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { vmArgument } from '../ui/disk-text.ts'
 import { printable } from '../ui/printable.ts'
 import { pairs, table } from '../ui/table.ts'
-import { withVm } from '../vm/vm.ts'
+import { withLockedVm } from '../vm/vm.ts'
 
 const answerMs = 30_000
 
@@ -52,10 +52,11 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
     const open = (side: string) => ({
       timeoutMs: Math.min(timeoutMs, answerMs),
       signal,
+      warn: (message: string) => progress.warn(message),
       trace: trace && ((line: string) => trace(`${side} ${line}`)),
     })
-    return await withVm(args.vm, open('source'), (source) =>
-      withVm(args.destination, open('destination'), (destination) =>
+    return await withLockedVm(args.vm, open('source'), (source) =>
+      withLockedVm(args.destination, open('destination'), (destination) =>
         migrate(
           { source, destination },
           {

@@ -4,11 +4,11 @@ import type { DiskInfo } from '../disk/info.ts'
 import { readVhostState, type VhostState } from '../disk/vhost-state.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { Json, WaitOptions } from '../qmp/index.ts'
+import { findProcess } from '../vm/qemu-process.ts'
 import { readProperty } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { type BackendFigures, readFdinfo } from './fdinfo.ts'
 import type { Report } from './options.ts'
-import { findProcess } from './qemu-process.ts'
 
 /** A disk while its VM stands still. */
 export interface StoppedDisk {

@@ -2,6 +2,7 @@
 
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpClient, QmpCommandError, type QmpVersion, type StatusInfo, type WaitOptions } from '../qmp/index.ts'
+import { lockVm } from './lock.ts'
 
 /** QOM type of the disk that the kernel can serve, as the vhost-blk device plugin registers it. */
 export const vhostBlkPci = 'vhost-blk-pci'
@@ -9,6 +10,11 @@ export const vhostBlkPci = 'vhost-blk-pci'
 export interface OpenVmOptions extends WaitOptions {
   /** Sees one line per message to or from QEMU. */
   trace?: ((line: string) => void) | undefined
+}
+
+export interface LockVmOptions extends OpenVmOptions {
+  /** Hears why the VM could not be locked; the work goes on. */
+  warn(message: string): void
 }
 
 /** A running QEMU, reached through its QMP monitor. It holds the monitor until closed: nobody else can use it. */
@@ -41,6 +47,21 @@ export async function withVm<T>(name: string, options: OpenVmOptions, use: (vm: 
   } finally {
     await vm.qmp.close()
   }
+}
+
+/**
+ * The same for a function that changes the VM: nobody else's vblk does meanwhile. Throws VblkError (exit code 9) while
+ * another one does.
+ */
+export async function withLockedVm<T>(name: string, options: LockVmOptions, use: (vm: Vm) => Promise<T>): Promise<T> {
+  return await withVm(name, options, async (vm) => {
+    const unlock = lockVm(vm, options.warn)
+    try {
+      return await use(vm)
+    } finally {
+      unlock()
+    }
+  })
 }
 
 export interface VmFacts {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { type PeerCredentials, peerCredentials } from '../host/fd.ts'
-import type { Vm } from '../vm/vm.ts'
+import type { Vm } from './vm.ts'
 
 /**
  * The process that serves a VM's monitor, or why it isn't known. It need not be the QEMU: a manager may have opened the
