@@ -36,6 +36,8 @@ export interface MachineOptions {
   kernel?: string | undefined
   /** More of the kernel's command line, like `slub_debug=FZPU`. */
   append?: string | undefined
+  /** A TCG plugin and its arguments, as -plugin takes them; no part of the saved state. */
+  plugin?: string | undefined
 }
 
 export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560, keep: false }
@@ -95,6 +97,7 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
     'q35,vmport=off',
     ...cpu,
     ...(options.icount ? ['-icount', 'shift=0,sleep=off'] : []),
+    ...(options.plugin ? ['-plugin', options.plugin] : []),
     '-smp',
     String(options.smp),
     '-m',
@@ -328,7 +331,7 @@ export async function startMachine(
     await newOverlay(overlay)
     return await coldBoot(options, paths, { path: overlay, snapshot: false })
   }
-  const saved = await warmState(options, report, furnish)
+  const saved = await warmState({ ...options, plugin: undefined }, report, furnish)
   await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths, options.keep)
   const qmp = await QmpClient.connect({ path: paths.qmp })
   await qmp.execute('migrate-incoming', { uri: `file:${saved.state}` })

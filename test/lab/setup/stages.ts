@@ -57,24 +57,42 @@ export const rootStage: Stage = {
 
 const labTools = join(labFiles, 'bin')
 
+async function compile(out: string, sources: string[], flags: string[] = []): Promise<void> {
+  await mkdir(labTools, { recursive: true })
+  const files = sources.map((source) => join(top, source))
+  const warnings = ['-Wall', '-Wextra']
+  await runInRoot(['gcc', '-O2', '-g', ...warnings, ...flags, '-o', join(labTools, out), ...files, '-lpthread'])
+}
+
 export const toolsStage: Stage = {
   name: 'tools',
-  title: "the lab's agent and test programs",
+  title: "the lab's agent and the guests' load",
   needs: [rootStage],
-  inputs: ['test/lab/agent', 'test/guest', 'test/kmod/ring'],
-  outputs: ['agent', 'lab-run', 'vload', 'ring'].map((name) => join(labTools, name)),
+  inputs: ['test/lab/agent', 'test/guest'],
+  outputs: ['agent', 'lab-run', 'vload'].map((name) => join(labTools, name)),
   async make() {
-    const cc = async (out: string, dir: string, sources: string[], flags: string[] = []) => {
-      const files = sources.map((source) => join(top, dir, source))
-      const args = ['gcc', '-static', '-O2', '-g', '-Wall', '-Wextra', ...flags, '-o', join(labTools, out), ...files]
-      await runInRoot([...args, '-lpthread'])
-    }
-    await emptied(labTools)
-    await cc('agent', 'test/lab/agent', ['agent.c'])
-    await cc('lab-run', 'test/lab/agent', ['run.c'])
-    await cc('vload', 'test/guest', ['vload.c'])
-    const ring = (await readdir(join(top, 'test/kmod/ring'))).filter((name) => name.endsWith('.c'))
-    await cc('ring', 'test/kmod/ring', ring, ['-I', join(top, 'kmod/uapi')])
+    await compile('agent', ['test/lab/agent/agent.c'], ['-static'])
+    await compile('lab-run', ['test/lab/agent/run.c'], ['-static'])
+    await compile('vload', ['test/guest/vload.c'], ['-static'])
+  },
+}
+
+/** Apart from the tools: L1's disk and its saved state don't hold these. */
+export const driversStage: Stage = {
+  name: 'drivers',
+  title: 'the ring driver and its load',
+  needs: [rootStage],
+  inputs: ['test/kmod/ring', 'test/kmod/bench', 'kmod/uapi'],
+  outputs: ['ring', 'ringload'].map((name) => join(labTools, name)),
+  async make() {
+    const sources = (await readdir(join(top, 'test/kmod/ring'))).filter((name) => name.endsWith('.c'))
+    const flags = ['-static', '-I', join(top, 'kmod/uapi')]
+    await compile(
+      'ring',
+      sources.map((name) => `test/kmod/ring/${name}`),
+      flags,
+    )
+    await compile('ringload', ['test/kmod/bench/ringload.c', 'test/kmod/ring/ring.c'], flags)
   },
 }
 
@@ -103,6 +121,27 @@ export const deviceStage: Stage = {
   outputs: [deviceDir],
   make: async () => {
     await runInRoot([join(top, 'native/qemu/build'), '--qemu', '/usr/bin/qemu-system-x86_64', '--out', deviceDir])
+  },
+}
+
+/** A plugin of the QEMU that emulates L1; see test/bench/profile/. */
+export const countPlugin = join(labFiles, 'count.so')
+
+export const countStage: Stage = {
+  name: 'count',
+  title: 'the instruction counter',
+  needs: [deviceStage],
+  inputs: ['test/bench/profile/count.c'],
+  outputs: [countPlugin],
+  async make() {
+    // The header of the very QEMU, which the device's build has fetched.
+    const [build] = await readdir(deviceDir)
+    const flags = (await runInRoot(['pkg-config', '--cflags', 'glib-2.0'])).trim().split(' ')
+    const headers = join(`${deviceDir}.headers`, build ?? '', 'include/qemu')
+    const source = join(top, 'test/bench/profile/count.c')
+    const warnings = ['-Wall', '-Wextra']
+    const options = ['-shared', '-fPIC', '-O2', '-g', ...warnings, ...flags, '-I', headers]
+    await runInRoot(['gcc', ...options, '-o', countPlugin, source])
   },
 }
 
@@ -234,7 +273,17 @@ export const projectImage = join(labFiles, 'project.img')
 export const projectStage: Stage = {
   name: 'project',
   title: "the project, installed as on a user's host",
-  needs: [machineStage, toolsStage, kmodStage, deviceStage, fdStage, distStage, productionStage, guestStage],
+  needs: [
+    machineStage,
+    toolsStage,
+    driversStage,
+    kmodStage,
+    deviceStage,
+    fdStage,
+    distStage,
+    productionStage,
+    guestStage,
+  ],
   inputs: ['test/lab/machine/install'],
   outputs: [projectImage],
   async make() {
@@ -274,4 +323,4 @@ async function indexModules(kver: string): Promise<string> {
 }
 
 /** All that `script/lab`, the demo and the tests stand on. */
-export const everything: Stage[] = [projectStage, initrdStage]
+export const everything: Stage[] = [projectStage, initrdStage, countStage]

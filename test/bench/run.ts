@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Runs a suite's cases: machines, watchdog, retries.
+import { Lab } from '../lab/lab.ts'
+import { run } from '../lab/setup/run.ts'
+import {
+  type Bench,
+  type Case,
+  type CaseResult,
+  type Figures,
+  type Group,
+  judge,
+  type Mode,
+  type Suite,
+} from './suite.ts'
+
+/** The emulator itself may hang when it counts instructions and guests run: a case gets so many machines at most. */
+const attempts = 3
+const defaultTimeoutMs = 900_000
+
+export interface Environment {
+  /** Of L1, which is also the QEMU that emulates it. */
+  qemu: string
+  kernel: string
+  mode: Mode
+  commit: string
+}
+
+async function commit(): Promise<string> {
+  const name = (await run('git', ['rev-parse', '--short=12', 'HEAD'])).trim()
+  return (await run('git', ['status', '--porcelain', '--untracked-files=no'])).trim() ? `${name}-modified` : name
+}
+
+/** Rejects when the time is over; the work itself can only be ended with its machine. */
+async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no end within ${milliseconds / 1000} s`)), milliseconds)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The machines of one group, booted as its cases need them. */
+class Machines {
+  readonly #group: Group
+  readonly #bench: Bench
+  #lab: Lab | undefined
+  environment: Omit<Environment, 'mode' | 'commit'> | undefined
+
+  constructor(group: Group, bench: Bench) {
+    this.#group = group
+    this.#bench = bench
+  }
+
+  async get(): Promise<Lab> {
+    if (this.#lab) return this.#lab
+    const lab = await Lab.start({ ...this.#group.machine, report: this.#bench.report })
+    this.#lab = lab
+    await this.#group.prepare(lab)
+    const version = await lab.check(['qemu-system-x86_64', '-version'])
+    this.environment = {
+      qemu: /version ([\d.]+)/.exec(version)?.[1] ?? version.trim(),
+      kernel: (await lab.check(['uname', '-r'])).trim(),
+    }
+    return lab
+  }
+
+  async drop(): Promise<void> {
+    await this.#lab?.stop()
+    this.#lab = undefined
+  }
+
+  /** After a case: a kernel that complained has not measured what it should. */
+  async finish(test: Case): Promise<void> {
+    const warnings = (await this.#lab?.kernelWarnings()) ?? []
+    if (warnings.length) throw new Error(`${test.name}: the kernel complained:\n${warnings.join('\n')}`)
+    if (this.#group.bootEach) await this.drop()
+  }
+}
+
+async function measure(machines: Machines, test: Case, bench: Bench): Promise<{ figures: Figures; retries: number }> {
+  for (let retries = 0; ; retries++) {
+    try {
+      const work = machines.get().then((lab) => test.measure(lab, bench))
+      const figures = await within(test.timeoutMs ?? defaultTimeoutMs, work)
+      await machines.finish(test)
+      return { figures, retries }
+    } catch (error) {
+      await machines.drop()
+      if (!(error as Error).message.includes('no end within') || retries + 1 === attempts) throw error
+      bench.report(`bench: ${test.name}: ${(error as Error).message}; once more in a new machine`)
+    }
+  }
+}
+
+/**
+ * Runs the cases of a suite that are wanted, all of them if none is named.
+ *
+ * @throws Error if a case can't be measured; the machine is gone then
+ */
+export async function runSuite(
+  suite: Suite,
+  wanted: string[],
+  bench: Bench,
+): Promise<{ env: Environment; cases: CaseResult[] }> {
+  const cases: CaseResult[] = []
+  let env: Environment | undefined
+  for (const group of suite.groups) {
+    const chosen = group.cases.filter((test) => !wanted.length || wanted.includes(test.name))
+    const machines = new Machines(group, bench)
+    try {
+      for (const test of chosen) {
+        bench.report(`bench: ${suite.name} ${test.name}…`)
+        const { figures, retries } = await measure(machines, test, bench)
+        cases.push(judge(suite.name, group.mode, test, figures, retries))
+        if (machines.environment) env ??= { ...machines.environment, mode: group.mode, commit: await commit() }
+      }
+    } finally {
+      await machines.drop()
+    }
+  }
+  if (!env) throw new Error(`suite ${suite.name} has no cases`)
+  return { env, cases }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What a suite of benchmarks is: its cases, and the machine that each is measured on.
+import type { Lab } from '../lab/lab.ts'
+import type { MachineOptions } from '../lab/machine.ts'
+
+/** What one run of a case found. */
+export interface Figures {
+  ours: number
+  /** What others do of the same in the same run. */
+  peers: Record<string, number>
+  /** What the reader needs to judge them: the loads' own costs, parameters. Printed beside, never compared. */
+  details?: Record<string, number | string>
+}
+
+export interface Bench {
+  /** Progress, a line at a time. */
+  report: (line: string) => void
+}
+
+export type Mode = 'instruction-counted' | 'wall-clock'
+
+export interface Case {
+  /** Stable: others refer to it. */
+  name: string
+  unit: string
+  better: 'higher' | 'lower'
+  /**
+   * Bounds: of the ratio ours/peer by the peer's name, or of our own figure by `ours`. Least if higher is better, most if
+   * lower is.
+   */
+  goals: Record<string, number>
+  measure(lab: Lab, bench: Bench): Promise<Figures>
+  /** Milliseconds; then the machine counts as hung and the case is tried again in a new one. */
+  timeoutMs?: number
+}
+
+/** Cases measured on machines with the same options. */
+export interface Group {
+  mode: Mode
+  machine: Partial<MachineOptions>
+  /** A machine for each case, where one case may hang or mark the next. */
+  bootEach: boolean
+  /** Makes a booted machine ready. */
+  prepare(lab: Lab): Promise<void>
+  cases: Case[]
+}
+
+/** A load whose instructions `--profile` counts by function. */
+export interface ProfiledLoad {
+  name: string
+  /** The command that serves so many requests. */
+  command(requests: number): string[]
+}
+
+export interface Suite {
+  name: string
+  title: string
+  groups: Group[]
+  /** Loads for --profile, run on the first group's machine. */
+  profiled?: ProfiledLoad[]
+  /** Functions' groups in the profile's summary, first match wins. */
+  functionGroups?: [name: string, pattern: RegExp][]
+}
+
+export interface CaseResult extends Figures {
+  suite: string
+  case: string
+  mode: Mode
+  unit: string
+  better: 'higher' | 'lower'
+  ratios: Record<string, number>
+  goals: Record<string, number>
+  /** All goals; true if there are none. */
+  met: boolean
+  /** How often the machine hung and the case began anew. */
+  retries: number
+}
+
+const rounded = (value: number) => Number(value.toPrecision(5))
+
+/** Judges figures by a case's goals. */
+export function judge(suite: string, mode: Mode, test: Case, figures: Figures, retries: number): CaseResult {
+  const ratios: Record<string, number> = {}
+  for (const [peer, value] of Object.entries(figures.peers)) ratios[peer] = rounded(figures.ours / value)
+  const isMet = ([name, bound]: [string, number]) => {
+    const value = name === 'ours' ? figures.ours : ratios[name]
+    if (value === undefined) throw new Error(`${test.name}: no peer ${name}`)
+    return test.better === 'higher' ? value >= bound : value <= bound
+  }
+  const peers = Object.fromEntries(Object.entries(figures.peers).map(([name, value]) => [name, rounded(value)]))
+  const { name, unit, better, goals } = test
+  return {
+    ...{ suite, case: name, mode, unit, better, ours: rounded(figures.ours), peers, ratios, goals },
+    ...{ met: Object.entries(goals).every(isMet), retries, details: figures.details ?? {} },
+  }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The kernel module by itself, without a guest: path lengths beside fio's on the same device, memory, allocations.
+import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
+import type { Lab } from '../../lab/lab.ts'
+import {
+  type FioEngine,
+  fioCommand,
+  measureFio,
+  measureRingloadItself,
+  measureVhostBlk,
+  ringloadCommand,
+  type Shape,
+} from '../kmod/loads.ts'
+import type { Bench, Case, Figures, ProfiledLoad, Suite } from '../suite.ts'
+
+const device = '/dev/bench'
+
+/**
+ * As null_blk is by default, but for its size (16 GiB) and room for all that the loads have in flight: it answers from a
+ * softirq, or at once where the submitting processor is the only one; it keeps no data.
+ */
+const nullBlk = { size: 16384, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
+
+async function prepare(lab: Lab): Promise<void> {
+  await lab.check(['modprobe', 'vhost_blk'])
+  await loadNullBlk(lab)
+  const made = await makeNullBlk(lab, 'bench', nullBlk)
+  if (made !== device) await lab.check(['ln', '-s', made, device])
+  // fio loads its libraries and the kernel its first pages before anything is measured.
+  await lab.check(fioCommand(device, 'io_uring', { direction: 'read', depth: 1 }, 100))
+}
+
+/** fio's clock ticks in milliseconds: with this many, one is 0.3 % of the fastest run. */
+const fioCount = 60_000
+const ringloadCount = 20_000
+
+const peers: Record<string, FioEngine> = {
+  'fio-io_uring': 'io_uring',
+  'fio-io_uring-fixed': 'io_uring-fixed',
+  'fio-libaio': 'libaio',
+}
+
+const toKiops = (ns: number) => 1e6 / ns
+
+async function measureShape(lab: Lab, bench: Bench, shape: Shape): Promise<Figures> {
+  const ours = await measureVhostBlk(lab, device, shape, ringloadCount)
+  const figures: Record<string, number> = {}
+  for (const [name, engine] of Object.entries(peers)) {
+    bench.report(`bench:   ${name}…`)
+    figures[name] = toKiops(await measureFio(lab, device, engine, shape, fioCount))
+  }
+  const own = await measureRingloadItself(lab, shape, ringloadCount)
+  const fioOwn = await measureFio(lab, device, 'null', shape, fioCount)
+  const fioBatchedOwn = shape.depth === 1 ? fioOwn : await measureFio(lab, device, 'null-batched', shape, fioCount)
+  const details = {
+    'instructions per request': Math.round(ours),
+    'of them the ring driver': Math.round(own),
+    'of fio-io_uring': Math.round(1e6 / (figures['fio-io_uring'] as number)),
+    'of them fio': Math.round(fioOwn),
+    'of fio-io_uring-fixed': Math.round(1e6 / (figures['fio-io_uring-fixed'] as number)),
+    'of them fio, batched': Math.round(fioBatchedOwn),
+  }
+  return { ours: toKiops(ours), peers: figures, details }
+}
+
+function goalsOf({ depth }: Shape): Record<string, number> {
+  return depth === 1 ? { 'fio-io_uring': 0.75 } : { 'fio-io_uring-fixed': 1.25 }
+}
+
+const shapes: Shape[] = (['read', 'write'] as const).flatMap((direction) =>
+  [1, 32, 128].map((depth) => ({ direction, depth })),
+)
+
+const nameOf = ({ direction, depth }: Shape) => `rand${direction}-4k-qd${depth}`
+
+const pathLengths: Case[] = shapes.map((shape) => ({
+  name: nameOf(shape),
+  unit: 'kIOPS',
+  better: 'higher',
+  goals: goalsOf(shape),
+  measure: (lab, bench) => measureShape(lab, bench, shape),
+}))
+
+const profiled: ProfiledLoad[] = [
+  ...shapes.map((shape) => ({
+    name: nameOf(shape),
+    command: (count: number) => ringloadCommand(device, shape, count),
+  })),
+  ...[1, 32].map((depth) => ({
+    name: `fio-io_uring-fixed-randread-4k-qd${depth}`,
+    command: (count: number) => fioCommand(device, 'io_uring-fixed', { direction: 'read', depth }, count),
+  })),
+]
+
+/** First match wins: a kernel function by its name, a module's as MODULE:NAME. */
+const functionGroups: [string, RegExp][] = [
+  ['ring driver or fio', /^user:/],
+  ['vhost_blk', /^vhost_blk:/],
+  ['vhost core', /^vhost(_iotlb)?:|^vhost_task_fn/],
+  ['null_blk', /^null_blk:/],
+  ['page pinning', /gup|pin_user|unpin|iov_iter|folio|_grab|bio_(set|check|release)_pages|pages_dirty|page_state/],
+  [
+    'block layer',
+    /^_*(bio|blk|bvec|bd_|bdev|part_|rq_|sbitmap|submit_bio|dio|mempool|elv_|io_schedule|update_io_ticks)/,
+  ],
+  ['eventfd', /eventfd|__wake_up|_poll_wakeup/],
+  [
+    'scheduler',
+    /sched(?!ule_work)|switch|(en|de)queue_(task|entit)|pick_|update_(curr|load|rq|cfs|deadline|entity)|_(fair|se|entity|entities)$/,
+  ],
+  [
+    'scheduler',
+    /vruntime|psi_|ttwu|try_to_wake|wake|cfs|_task(s?)$|^set_next|^put_prev|mm_cid|resched|avg|rseq|dl_server|idle|min_slice/,
+  ],
+  [
+    'system calls',
+    /sys|SYSCALL|vfs_|_fget|fd(get|put)|rw_verify|fsnotify|security_|aa_|apparmor|(exit|return)_to_user|swapgs/,
+  ],
+  ['memory allocator', /kmalloc|kfree|kmem_cache|slab|alloc_|objcg/],
+  ['user copies', /copy_(to|from)|_user(_|$)|rep_movs|memcpy|memset/],
+  ['locks and rcu', /spin|mutex|rcu|lock|wait_intr|llist|softirq|refcount|percpu_ref|__list_/],
+  ['time and interrupts', /ktime|clock|tsc|timer|tick|time|irq|apic|idtentry/],
+]
+
+export const kmodSuite: Suite = {
+  name: 'kmod',
+  title: 'the kernel module alone: path lengths, memory, allocations',
+  groups: [
+    {
+      mode: 'instruction-counted',
+      machine: { icount: true },
+      bootEach: false,
+      prepare,
+      cases: pathLengths,
+    },
+  ],
+  profiled,
+  functionGroups,
+}
