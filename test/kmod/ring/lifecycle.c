@@ -13,7 +13,6 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIZE (4 * MIB)
@@ -259,14 +258,6 @@ static void close_in_flight(void)
 		vm_close(vm);
 		close(fd);
 	}
-}
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void must_end(pid_t child, int within_ms)

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Guest addresses of one queue's things. */
@@ -201,6 +202,37 @@ struct vhost_blk_stats vm_stats(struct vm *vm, unsigned int queue)
 	return stats;
 }
 
+int vm_event(struct vm *vm, uint32_t event)
+{
+	struct vhost_blk_event arg = { .event = event, .fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) };
+
+	must_ioctl(vm, VHOST_BLK_SET_EVENT, &arg);
+	return arg.fd;
+}
+
+bool event_came(int event, int timeout_ms)
+{
+	struct pollfd poll_event = { .fd = event, .events = POLLIN };
+	uint64_t count;
+
+	return poll(&poll_event, 1, timeout_ms) == 1 && read(event, &count, sizeof(count)) == sizeof(count);
+}
+
+int vm_pause(struct vm *vm, uint32_t queue, uint32_t paused)
+{
+	struct vhost_blk_pause arg = { .queue = queue, .paused = paused };
+
+	return vm_ioctl(vm, VHOST_BLK_PAUSE, &arg);
+}
+
+unsigned int vm_held(struct vm *vm, unsigned int queue, struct vhost_blk_held *entries, unsigned int room)
+{
+	struct vhost_blk_held_list list = { .queue = queue, .count = room, .entries = (uintptr_t)entries };
+
+	must_ioctl(vm, VHOST_BLK_GET_HELD, &list);
+	return list.count;
+}
+
 unsigned int vm_base(struct vm *vm, unsigned int queue)
 {
 	struct vhost_vring_state state = { .index = queue };
@@ -372,6 +404,14 @@ int make_image(const char *name, uint64_t size, int open_flags)
 	CHECK(fd >= 0 && !ftruncate(fd, size), "%s: %s", path, strerror(errno));
 	close(fd);
 	return open_image(name, open_flags);
+}
+
+long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 void pattern(uint8_t *data, size_t length, uint64_t seed)

@@ -99,6 +99,14 @@ int vm_configure(struct vm *vm, uint64_t capacity, uint64_t offset, uint32_t fla
 /* VHOST_BLK_SET_BACKEND; returns 0 or the error. */
 int vm_backend(struct vm *vm, unsigned int queue, int fd);
 struct vhost_blk_stats vm_stats(struct vm *vm, unsigned int queue);
+/* A new eventfd that tells of VHOST_BLK_EVENT_*. */
+int vm_event(struct vm *vm, uint32_t event);
+/* Was it signalled within that time? Takes the signals that there are. */
+bool event_came(int event, int timeout_ms);
+/* VHOST_BLK_PAUSE; returns 0 or the error. */
+int vm_pause(struct vm *vm, uint32_t queue, uint32_t paused);
+/* VHOST_BLK_GET_HELD: returns how many are held; fills up to room entries. */
+unsigned int vm_held(struct vm *vm, unsigned int queue, struct vhost_blk_held *entries, unsigned int room);
 /* VHOST_GET_VRING_BASE: the next index of the available ring to be served. */
 unsigned int vm_base(struct vm *vm, unsigned int queue);
 void vm_log_start(struct vm *vm);
@@ -129,6 +137,8 @@ void put_header(struct vm *vm, uint64_t address, uint32_t type, uint64_t sector)
 /* An image file of that size in the test's directory, zeroed; open_flags as open(2). */
 int make_image(const char *name, uint64_t size, int open_flags);
 int open_image(const char *name, int open_flags);
+/* Milliseconds of a clock that never goes back. */
+long now_ms(void);
 /* Bytes that tell where they belong. */
 void pattern(uint8_t *data, size_t length, uint64_t seed);
 
@@ -147,6 +157,7 @@ struct test_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct test_case data_cases[], layout_cases[], access_cases[], lifecycle_cases[], migration_cases[];
+extern const struct test_case data_cases[], layout_cases[], access_cases[], lifecycle_cases[], migration_cases[],
+	control_cases[], worker_cases[], observe_cases[], hold_cases[];
 
 #endif
