@@ -72,6 +72,9 @@ int vhost_blk_backend_open(struct vhost_blk_backend *backend, int fd)
 		r = vhost_blk_backend_alignment(backend);
 		if (r)
 			goto err;
+	} else if (S_ISBLK(file_inode(file)->i_mode)) {
+		/* The page cache takes any write, but not any discard. */
+		backend->block_mask = bdev_logical_block_size(I_BDEV(inode)) - 1;
 	}
 	return 0;
 err:

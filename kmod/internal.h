@@ -39,7 +39,7 @@ struct vhost_blk_backend {
 	loff_t size;
 	bool direct;		/* opened with O_DIRECT */
 	unsigned int memory_mask;	/* direct: what buffer addresses must be aligned to, less one */
-	unsigned int block_mask;	/* direct: the same for offsets and lengths */
+	unsigned int block_mask;	/* the same for offsets and lengths; on a block device, of ranges in any case */
 };
 
 struct vhost_blk_queue;

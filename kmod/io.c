@@ -114,7 +114,7 @@ static void vhost_blk_io_done(struct kiocb *iocb, long ret)
 	vhost_blk_io_result(request, ret, false);
 }
 
-static void vhost_blk_init_iocb(struct vhost_blk_request *request, struct kiocb *iocb, loff_t position)
+static void vhost_blk_init_iocb(struct vhost_blk_request *request, struct kiocb *iocb, loff_t position, bool write)
 {
 	struct file *file = request->queue->backend.file;
 
@@ -124,7 +124,7 @@ static void vhost_blk_init_iocb(struct vhost_blk_request *request, struct kiocb 
 		.ki_pos = position,
 		.ki_flags = file->f_iocb_flags,
 	};
-	if (vhost_blk_is_write(request))
+	if (write)
 		iocb->ki_flags |= IOCB_WRITE | (request->durable ? IOCB_DSYNC : 0);
 }
 
@@ -148,7 +148,7 @@ static ssize_t vhost_blk_issue(struct vhost_blk_request *request, int flags)
 	struct file *file = request->queue->backend.file;
 	ssize_t ret;
 
-	vhost_blk_init_iocb(request, iocb, request->position + request->transferred);
+	vhost_blk_init_iocb(request, iocb, request->position + request->transferred, write);
 	iocb->ki_flags |= flags;
 	iocb->ki_complete = vhost_blk_io_done;
 	iov_iter_init(&request->iter, write ? ITER_SOURCE : ITER_DEST, request->segments, request->segment_count,
@@ -209,9 +209,7 @@ static int vhost_blk_bounce_io(struct vhost_blk_request *request, struct page *p
 	ssize_t ret;
 
 	while (done < length) {
-		vhost_blk_init_iocb(request, &iocb, position + done);
-		if (!write)
-			iocb.ki_flags &= ~(IOCB_WRITE | IOCB_DSYNC);
+		vhost_blk_init_iocb(request, &iocb, position + done, write);
 		bvec_set_page(&bvec, page, length - done, done);
 		iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, &bvec, 1, length - done);
 		ret = vhost_blk_call(file, &iocb, &iter, write);
@@ -286,6 +284,15 @@ static ssize_t vhost_blk_bounce(struct vhost_blk_request *request)
 	return ret < 0 ? ret : 0;
 }
 
+/* A file system is frozen: again later. A killed owner must not wait for the thaw. */
+static void vhost_blk_work_frozen(struct vhost_blk_request *request)
+{
+	if (READ_ONCE(request->queue->blk->dying))
+		vhost_blk_complete(request, -EIO);
+	else
+		vhost_blk_io_punt(request, VHOST_BLK_FROZEN_DELAY);
+}
+
 static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 {
 	struct vhost_blk *blk = request->queue->blk;
@@ -295,10 +302,7 @@ static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 	ssize_t ret;
 
 	if (write && !vhost_blk_try_start_write(file)) {
-		if (READ_ONCE(blk->dying))
-			vhost_blk_complete(request, -EIO);
-		else
-			vhost_blk_io_punt(request, VHOST_BLK_FROZEN_DELAY);
+		vhost_blk_work_frozen(request);
 		return;
 	}
 	/* The core holds the owner's mm until vhost_dev_cleanup(), which comes after the last request. */
@@ -336,6 +340,55 @@ static int vhost_blk_change_range(struct vhost_blk_request *request, loff_t posi
 	return r;
 }
 
+/*
+ * Makes zeroes of a part of one block as a write of the guest would. A block device refuses it to fallocate(), and a
+ * file system does it in its page cache, where it and a write of the block's rest would undo each other. EAGAIN: the
+ * file system is frozen.
+ */
+static int vhost_blk_zero_part(struct vhost_blk_request *request, loff_t position, size_t length)
+{
+	struct vhost_blk_backend *backend = &request->queue->backend;
+	size_t skip = position & backend->block_mask, span = backend->block_mask + 1;
+	struct mutex *lock = vhost_blk_rmw_lock(backend->file);
+	struct page *page = alloc_pages(GFP_KERNEL, get_order(span));
+	int r = -EAGAIN;
+
+	if (!page)
+		return -ENOMEM;
+	if (vhost_blk_try_start_write(backend->file)) {
+		mutex_lock(lock);
+		r = vhost_blk_bounce_io(request, page, position - skip, span, false);
+		if (!r) {
+			memset(page_address(page) + skip, 0, length);
+			r = vhost_blk_bounce_io(request, page, position - skip, span, true);
+		}
+		mutex_unlock(lock);
+		vhost_blk_end_write(backend->file);
+	}
+	__free_pages(page, get_order(span));
+	return r;
+}
+
+/* The guest's sectors may be smaller than the backend's blocks. Of a discard, what is no whole block is let be. */
+static int vhost_blk_work_range(struct vhost_blk_request *request, loff_t position, loff_t length, bool unmap)
+{
+	loff_t mask = request->queue->backend.block_mask, end = position + length;
+	loff_t first = (position + mask) & ~mask, last = end & ~mask;
+	int r = 0;
+
+	if (first < last)
+		r = vhost_blk_change_range(request, first, last - first, unmap);
+	if (r || request->type == VIRTIO_BLK_T_DISCARD)
+		return r;
+	if (first > last)
+		return vhost_blk_zero_part(request, position, length);
+	if (position < first)
+		r = vhost_blk_zero_part(request, position, first - position);
+	if (!r && last < end)
+		r = vhost_blk_zero_part(request, last, end - last);
+	return r;
+}
+
 /* Discard and write zeroes go by the file, which keeps the page cache coherent. */
 static void vhost_blk_work_ranges(struct vhost_blk_request *request)
 {
@@ -345,10 +398,7 @@ static void vhost_blk_work_ranges(struct vhost_blk_request *request)
 
 	/* vfs_fallocate() waits for a frozen file system: look first. It may still be frozen in between. */
 	if (!vhost_blk_try_start_write(file)) {
-		if (READ_ONCE(request->queue->blk->dying))
-			vhost_blk_complete(request, -EIO);
-		else
-			vhost_blk_io_punt(request, VHOST_BLK_FROZEN_DELAY);
+		vhost_blk_work_frozen(request);
 		return;
 	}
 	vhost_blk_end_write(file);
@@ -359,8 +409,12 @@ static void vhost_blk_work_ranges(struct vhost_blk_request *request)
 		loff_t length = (loff_t)le32_to_cpu(range->num_sectors) << SECTOR_SHIFT;
 
 		if (length)
-			r = vhost_blk_change_range(request, position, length,
-						   le32_to_cpu(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+			r = vhost_blk_work_range(request, position, length,
+						 le32_to_cpu(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	}
+	if (r == -EAGAIN) {
+		vhost_blk_work_frozen(request);
+		return;
 	}
 	if (!r && request->durable)
 		r = vfs_fsync(file, 1);
