@@ -4,11 +4,13 @@
  *
  *   ring --list
  *   ring --dir DIR --block DEVICE --slow DEVICE [CASE...]
+ *   ring MODE OPTIONS (modes.h)
  *
  * Prints "ok NAME" or "not ok NAME: why" a case; exit status 1 if any failed. Each case runs in a process of its own,
  * so that its descriptors are gone when the next begins.
  */
 #define _GNU_SOURCE
+#include "modes.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -101,6 +103,9 @@ int main(int argc, char **argv)
 	bool list = false, ok = true;
 	int option;
 
+	for (const struct mode *mode = modes; argc > 1 && mode->name; mode++)
+		if (!strcmp(argv[1], mode->name))
+			return mode->run(argc - 1, argv + 1);
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
 		case 'l':
