@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { Args, Flags } from '@oclif/core'
+import { Flags } from '@oclif/core'
 import { type DetachResult, detachDisk } from '../disk/detach.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
-import { formatCommands, vmArgument } from '../ui/disk-text.ts'
+import { diskArgument, formatCommands, vmArgument } from '../ui/disk-text.ts'
 import { withLockedVm } from '../vm/vm.ts'
 
 export default class Detach extends BaseCommand<DetachResult> {
@@ -17,7 +17,7 @@ Detaching a disk that is not there succeeds.`
 
   static override args = {
     vm: vmArgument(),
-    id: Args.string({ description: "the disk's id in the VM", required: true }),
+    id: diskArgument(),
   }
 
   static override flags = {

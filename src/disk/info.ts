@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { ExitCode, VblkError } from '../errors.ts'
 import type { BlockInfo, Json, WaitOptions } from '../qmp/index.ts'
 import { isDriven } from '../vm/guest-driver.ts'
 import { listChildren, peripheral, peripheralAnon, type QomChild, readProperty } from '../vm/qom.ts'
@@ -67,6 +68,15 @@ export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<Disk
 /** One disk by its id; undefined when no disk has it. */
 export async function findDisk(vm: Vm, id: string, options: WaitOptions = {}): Promise<DiskInfo | undefined> {
   return (await listDisks(vm, options)).find((disk) => disk.id === id)
+}
+
+/** The same, and throws VblkError (exit code 3) when there is none. */
+export async function requireDisk(vm: Vm, id: string, options: WaitOptions = {}): Promise<DiskInfo> {
+  const disk = await findDisk(vm, id, options)
+  if (disk !== undefined) return disk
+  throw new VblkError('DISK_NOT_FOUND', ExitCode.NotFound, `${vm.name} has no virtio disk with the id ${id}`, {
+    hint: `see its disks with: vblk list ${vm.name}`,
+  })
 }
 
 /** Whether a device is a disk that vblk deals with: ours, or the one that it can stand in for. */

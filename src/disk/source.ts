@@ -47,6 +47,13 @@ export async function checkSource(file: string, { readOnly, raw }: SourceOptions
   return { file: absolute, driver: stats.isBlockDevice() ? 'host_device' : 'file', sizeBytes }
 }
 
+/** The present size of a file or block device, in bytes, and which of them it is. Throws VblkError: exit codes 3 and 5. */
+export async function readSourceSize(file: string): Promise<{ bytes: number; isBlockDevice: boolean }> {
+  const stats = await statSource(file)
+  const isBlockDevice = stats.isBlockDevice()
+  return { bytes: isBlockDevice ? await blockDeviceBytes(stats) : stats.size, isBlockDevice }
+}
+
 /** Whether two paths lead to the same file or the same block device. */
 export async function isSameSource(a: string, b: string): Promise<boolean> {
   if (a === b) return true

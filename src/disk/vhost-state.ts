@@ -23,6 +23,9 @@ export interface VhostState {
 /** The reason that the device gives while all it lacks is the guest's driver (native/qemu/device.c). */
 export const notStarted = 'the guest has not started the disk'
 
+/** The reason that it gives once it was told to leave the disk to QEMU. */
+export const askedOff = 'vhost-active was set to false'
+
 /** The reason that it gives between deciding for the kernel and handing the queues over. */
 export const changeDue = 'a change of the datapath is due'
 

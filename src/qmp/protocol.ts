@@ -166,6 +166,7 @@ export interface CommandMap {
   'query-block': { arguments: None; returns: BlockInfo[] }
   'query-named-block-nodes': { arguments: { flat?: boolean }; returns: BlockDeviceInfo[] }
   'blockdev-add': { arguments: BlockdevRawOptions; returns: None }
+  block_resize: { arguments: { 'node-name': string; size: QapiInt }; returns: None }
   'blockdev-del': { arguments: { 'node-name': string }; returns: None }
   /** Since 10.0; without a node all nodes. */
   'blockdev-set-active': { arguments: { 'node-name'?: string; active: boolean }; returns: None }

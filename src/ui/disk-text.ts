@@ -8,6 +8,9 @@ import { printable } from './printable.ts'
 /** The argument that names a VM. */
 export const vmArgument = () => Args.string({ description: "path of the VM's QMP socket", required: true })
 
+/** The argument that names a disk of that VM. */
+export const diskArgument = () => Args.string({ description: "the disk's id in the VM", required: true })
+
 /** QMP commands as they would be sent, one a line. */
 export function formatCommands(commands: PlannedCommand[]): string {
   return commands.map((command) => printable(JSON.stringify(command))).join('\n')
