@@ -22,6 +22,8 @@ export interface Context<C extends typeof Command = any> {
   progress: Progress
   /** Add through progress.warn. */
   warnings: readonly string[]
+  /** For a command that goes on: prints one of its results at once, as a line of JSON or as its text. */
+  emit(result: unknown, text: string): Promise<void>
   /** Given with --verbose: shows one line of QMP traffic or the like on stderr. */
   trace: ((line: string) => void) | undefined
 }
@@ -60,7 +62,9 @@ export abstract class BaseCommand<T> extends Command {
     const json = wantsJson(this.argv)
     const verbose = this.argv.includes('--verbose') || this.argv.includes('-v')
     try {
-      const result = await this.#execute(warnings)
+      const emit = (result: unknown, text: string) =>
+        writeStdout(json ? toJsonLine(successEnvelope(result, [])) : withNewline(text))
+      const result = await this.#execute(warnings, emit)
       const text = json ? '' : this.render(result)
       process.exitCode = ExitCode.Ok
       await writeStdout(json ? toJsonLine(successEnvelope(result, warnings)) : withNewline(text))
@@ -73,7 +77,7 @@ export abstract class BaseCommand<T> extends Command {
     }
   }
 
-  async #execute(warnings: string[]): Promise<T> {
+  async #execute(warnings: string[], emit: Context['emit']): Promise<T> {
     const command = this.constructor as typeof BaseCommand
     const { flags, args } = await this.#parse(command)
     const interruption = new Interruption()
@@ -87,6 +91,7 @@ export abstract class BaseCommand<T> extends Command {
         timeoutMs: (flags.timeout ?? command.defaultTimeout) * 1000,
         progress: createProgress({ quiet: flags.quiet, verbose: flags.verbose, warnings }),
         warnings,
+        emit,
         trace: flags.verbose ? (line) => writeStderrLine(printable(line)) : undefined,
       })
       return await Promise.race([work, bugs.seen])
