@@ -262,11 +262,13 @@ describe('with a guest that never answers the unplug request', () => {
 
   test('finishes by itself when the guest lets go while a second detach waits', async () => {
     await detach(qemu, 'd1', '--timeout', '0.5')
-    const running = startVblk<DetachResult>(['detach', qemu.socket, 'd1', '--timeout', '60'])
-    await new Promise((resolve) => setTimeout(resolve, 3000))
-    // A reset ends every pending unplug, as the guest's own answer does.
-    await qemu.qmp.execute('system_reset')
-    const { exitCode, envelope } = await running.outcome
+    const path = join(dir, 'second.sock')
+    const proxy = await QmpProxy.start(path, qemu.socket, async (command, moment) => {
+      // A reset ends every pending unplug, as the guest's own answer does.
+      if (command === 'device_del' && moment === 'after') await qemu.qmp.execute('system_reset')
+    })
+    const { exitCode, envelope } = await vblk<DetachResult>(['detach', path, 'd1', '--timeout', '60'])
+    await proxy.stop()
     expect(exitCode).toBe(0)
     expect(envelope.result).toMatchObject({ changed: true, removed: { device: true, node: true } })
     expect((await qemu.state()).nodes).toEqual([])
