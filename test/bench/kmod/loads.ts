@@ -9,7 +9,7 @@ export interface Shape {
   depth: number
 }
 
-const ringload = '/opt/vblk/lab/bin/ringload'
+export const ringload = '/opt/vblk/lab/bin/ringload'
 const timeoutMs = 600_000
 
 export const ringloadCommand = (device: string, { direction, depth }: Shape, count: number, ...more: string[]) => [

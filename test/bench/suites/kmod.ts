@@ -2,6 +2,7 @@
 // The kernel module by itself, without a guest: path lengths beside fio's on the same device, memory, allocations.
 import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
 import type { Lab } from '../../lab/lab.ts'
+import { measureAllocations } from '../kmod/allocations.ts'
 import {
   type FioEngine,
   fioCommand,
@@ -11,6 +12,7 @@ import {
   ringloadCommand,
   type Shape,
 } from '../kmod/loads.ts'
+import { measureIdleMemory } from '../kmod/memory.ts'
 import type { Bench, Case, Figures, ProfiledLoad, Suite } from '../suite.ts'
 
 const device = '/dev/bench'
@@ -81,6 +83,48 @@ const pathLengths: Case[] = shapes.map((shape) => ({
   measure: (lab, bench) => measureShape(lab, bench, shape),
 }))
 
+const idleMemory: Case = {
+  name: 'memory-idle-queue-256',
+  unit: 'KiB',
+  better: 'lower',
+  goals: { ours: 100 },
+  async measure(lab) {
+    const { total, parts } = await measureIdleMemory(lab, device)
+    return { ours: total, peers: {}, details: parts }
+  },
+}
+
+const allocations: Case[] = (['read', 'write'] as const).map((direction) => ({
+  name: `allocations-rand${direction}-4k-qd32`,
+  unit: 'a request',
+  better: 'lower',
+  goals: { ours: 0 },
+  async measure(lab) {
+    const { each, callers } = await measureAllocations(lab, device, { direction, depth: 32 })
+    // A thousandth a request is what timers and the tracing itself do.
+    return { ours: Math.abs(each) < 0.005 ? 0 : each, peers: {}, details: callers }
+  },
+}))
+
+/** Two CPUs, one for the load and one for the worker that polls, in the emulator's real time. */
+const polling: Case = {
+  name: 'randread-4k-qd1-polling',
+  unit: 'kIOPS',
+  better: 'higher',
+  goals: {},
+  async measure(lab, bench) {
+    const shape: Shape = { direction: 'read', depth: 1 }
+    const polled = await measureVhostBlk(lab, device, shape, ringloadCount, '--poll-us', '50')
+    const notified = await measureVhostBlk(lab, device, shape, ringloadCount)
+    bench.report('bench:   fio-io_uring…')
+    const fio = await measureFio(lab, device, 'io_uring', shape, ringloadCount)
+    return {
+      ours: toKiops(polled),
+      peers: { 'vhost-blk-notified': toKiops(notified), 'fio-io_uring': toKiops(fio) },
+    }
+  },
+}
+
 const profiled: ProfiledLoad[] = [
   ...shapes.map((shape) => ({
     name: nameOf(shape),
@@ -131,7 +175,14 @@ export const kmodSuite: Suite = {
       machine: { icount: true },
       bootEach: false,
       prepare,
-      cases: pathLengths,
+      cases: [...pathLengths, ...allocations, idleMemory],
+    },
+    {
+      mode: 'wall-clock',
+      machine: { smp: 2 },
+      bootEach: false,
+      prepare,
+      cases: [polling],
     },
   ],
   profiled,
