@@ -10,6 +10,8 @@ export interface Shape {
 }
 
 export const ringload = '/opt/vblk/lab/bin/ringload'
+/** Of the device, MiB: told to fio too, whose null engine asks no device. */
+export const deviceSize = 16384
 const timeoutMs = 600_000
 
 export const ringloadCommand = (device: string, { direction, depth }: Shape, count: number, ...more: string[]) => [
@@ -64,13 +66,22 @@ function engineOptions(engine: FioEngine, depth: number): string[] {
  */
 export const fioCommand = (device: string, engine: FioEngine, { direction, depth }: Shape, count: number) => [
   ...['fio', '--name=bench', `--filename=${device}`, '--direct=1', `--rw=rand${direction}`, '--bs=4k'],
-  ...[`--iodepth=${depth}`, `--number_ios=${count}`, '--norandommap', '--gtod_reduce=1', '--zero_buffers=1'],
+  ...[
+    `--size=${deviceSize}m`,
+    `--iodepth=${depth}`,
+    `--number_ios=${count}`,
+    '--norandommap',
+    '--gtod_reduce=1',
+    '--zero_buffers=1',
+  ],
   ...['--scramble_buffers=0', '--thread', '--output-format=json', ...engineOptions(engine, depth)],
 ]
 
 /** Nanoseconds a request of fio. It tells its time in milliseconds: the count must make that exact enough. */
 export async function measureFio(lab: Lab, device: string, engine: FioEngine, shape: Shape, count: number) {
-  const output = await lab.check(fioCommand(device, engine, shape, count), { timeoutMs })
+  const argv = fioCommand(device, engine, shape, count)
+  const { exitCode, stdout: output, stderr } = await lab.exec(argv, { timeoutMs })
+  if (exitCode !== 0) throw new Error(`in L1: ${argv.join(' ')}: exit ${exitCode}\n${stderr}`)
   // Notes may precede the document.
   const report = JSON.parse(output.slice(output.indexOf('{')))
   const { total_ios: requests, runtime } = report.jobs[0][shape.direction]

@@ -4,6 +4,7 @@ import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { measureAllocations } from '../kmod/allocations.ts'
 import {
+  deviceSize,
   type FioEngine,
   fioCommand,
   measureFio,
@@ -21,7 +22,7 @@ const device = '/dev/bench'
  * As null_blk is by default, but for its size (16 GiB) and room for all that the loads have in flight: it answers from a
  * softirq, or at once where the submitting processor is the only one; it keeps no data.
  */
-const nullBlk = { size: 16384, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
+const nullBlk = { size: deviceSize, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
 
 async function prepare(lab: Lab): Promise<void> {
   await lab.check(['modprobe', 'vhost_blk'])
