@@ -326,11 +326,24 @@ static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 	vhost_blk_complete(request, ret);
 }
 
+/*
+ * A block device drops what it has cached of the range, dirty pages too, before it finds that it cannot punch holes: the
+ * guest, told so, would have lost what it wrote.
+ */
+static bool vhost_blk_can_punch(struct file *file)
+{
+	struct inode *inode = file->f_mapping->host;
+
+	return !S_ISBLK(inode->i_mode) || bdev_write_zeroes_sectors(I_BDEV(inode));
+}
+
 static int vhost_blk_change_range(struct vhost_blk_request *request, loff_t position, loff_t length, bool unmap)
 {
 	struct file *file = request->queue->backend.file;
 	int r = -EOPNOTSUPP;
 
+	if (request->type == VIRTIO_BLK_T_DISCARD && !vhost_blk_can_punch(file))
+		return -EOPNOTSUPP;
 	if (request->type == VIRTIO_BLK_T_DISCARD)
 		return vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length);
 	if (unmap)
