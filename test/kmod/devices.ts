@@ -52,3 +52,20 @@ export async function prepareRing(lab: Lab): Promise<string[]> {
   await lab.check(['mount', disk, imageDir])
   return [ring, '--dir', imageDir, '--block', cached, '--slow', slow]
 }
+
+/**
+ * Loads scsi_debug with these parameters, for one disk in memory.
+ *
+ * @returns the node's path
+ */
+export async function makeScsiDebug(lab: Lab, settings: Record<string, number>): Promise<string> {
+  await lab.check(['modprobe', 'scsi_debug', ...Object.entries(settings).map(([key, value]) => `${key}=${value}`)])
+  const found = await lab.check([
+    'sh',
+    '-c',
+    'for i in $(seq 100); do for f in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do ' +
+      'n=/dev/$(basename "$f"); if [ -b "$n" ]; then echo "$n"; exit; fi; done; sleep 0.05; done',
+  ])
+  if (!found) throw new Error('scsi_debug got no device node')
+  return found.trim()
+}

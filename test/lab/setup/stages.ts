@@ -2,7 +2,7 @@
 // What the lab is made of, from the Debian root up. Each stage says what it is made from; stage.ts decides what is stale.
 import { existsSync, readdirSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { aptMirror } from './apt.ts'
 import { writeInitramfs } from './initramfs.ts'
 import { cache, labFiles, root, top } from './paths.ts'
@@ -93,6 +93,24 @@ export const driversStage: Stage = {
       flags,
     )
     await compile('ringload', ['test/kmod/bench/ringload.c', 'test/kmod/ring/ring.c'], flags)
+  },
+}
+
+const fuzzer = join(labFiles, 'fuzzer/fuzz')
+
+/** Apart from the lab's own tools: L1's disk is not made from it. */
+export const fuzzerStage: Stage = {
+  name: 'fuzzer',
+  title: "the module's fuzzer",
+  needs: [rootStage],
+  inputs: ['test/kmod/fuzz', 'test/kmod/ring/ring.c', 'test/kmod/ring/ring.h', 'kmod/uapi'],
+  outputs: [fuzzer],
+  async make() {
+    await emptied(dirname(fuzzer))
+    const own = (await readdir(join(top, 'test/kmod/fuzz'))).filter((name) => name.endsWith('.c'))
+    const sources = [...own.map((name) => join('test/kmod/fuzz', name)), 'test/kmod/ring/ring.c']
+    const args = ['gcc', '-static', '-O2', '-g', '-Wall', '-Wextra', '-I', join(top, 'kmod/uapi'), '-o', fuzzer]
+    await runInRoot([...args, ...sources.map((source) => join(top, source)), '-lpthread'])
   },
 }
 
@@ -277,6 +295,7 @@ export const projectStage: Stage = {
     machineStage,
     toolsStage,
     driversStage,
+    fuzzerStage,
     kmodStage,
     deviceStage,
     fdStage,
@@ -296,6 +315,7 @@ export const projectStage: Stage = {
     await copy(deviceDir, 'native/qemu/objects')
     await copy(guestDir, 'guest')
     await copy(labTools, 'lab/bin')
+    await copy(fuzzer, 'lab/bin/fuzz')
     await copy(join(top, 'test/lab/machine/install'), 'lab/install')
     await chmod(join(tree, 'lab/install'), 0o755)
     await copy(await indexModules(kver), 'lab/modules')
