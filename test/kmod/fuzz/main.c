@@ -19,7 +19,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* No life takes longer unless something hangs. */
@@ -31,14 +30,6 @@ struct shared *shared;
 
 static struct image tame_images[MAX_IMAGES], hostile_images[MAX_IMAGES];
 static unsigned int tame_count, hostile_count;
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
-}
 
 static struct life plan_life(uint64_t seed, unsigned int index)
 {
