@@ -29,7 +29,7 @@ const char *test_dir, *test_block, *test_slow;
 
 static const struct test_case *const groups[] = {
 	coherent_cases,
-	data_cases, layout_cases, access_cases, lifecycle_cases, migration_cases,
+	data_cases, direct_cases, layout_cases, access_cases, lifecycle_cases, migration_cases,
 	control_cases, worker_cases, observe_cases, hold_cases,
 };
 

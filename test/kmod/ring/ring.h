@@ -158,7 +158,7 @@ struct test_case {
 	void (*run)(void);
 };
 extern const struct test_case coherent_cases[];
-extern const struct test_case data_cases[], layout_cases[], access_cases[], lifecycle_cases[], migration_cases[],
-	control_cases[], worker_cases[], observe_cases[], hold_cases[];
+extern const struct test_case data_cases[], direct_cases[], layout_cases[], access_cases[], lifecycle_cases[],
+	migration_cases[], control_cases[], worker_cases[], observe_cases[], hold_cases[];
 
 #endif
