@@ -160,6 +160,20 @@ static bool vhost_blk_bio_cached(struct vhost_blk_request *request)
 }
 
 /*
+ * Is it worth the block layer's while to look for neighbours? Without a scheduler it finds but the bio before this one;
+ * a device made of others may have schedulers below.
+ */
+static bool vhost_blk_bio_may_merge(struct vhost_blk_request *request, sector_t sector)
+{
+	struct vhost_blk_queue *queue = request->queue;
+	struct request_queue *q = bdev_get_queue(queue->backend.bdev);
+	bool adjoins = READ_ONCE(queue->next_sector) == sector;
+
+	WRITE_ONCE(queue->next_sector, sector + (request->length >> SECTOR_SHIFT));
+	return adjoins || request->bio_count > 1 || !queue_is_mq(q) || READ_ONCE(q->elevator);
+}
+
+/*
  * Submits the request's bios, which must be built or reset for it. They may complete at once: the request is no longer
  * the caller's.
  */
@@ -175,6 +189,8 @@ static void vhost_blk_bio_send(struct vhost_blk_request *request, bool nowait)
 		opf |= REQ_OP_WRITE | REQ_SYNC | REQ_IDLE | (request->durable ? REQ_FUA : 0);
 	else
 		opf |= REQ_OP_READ;
+	if (!vhost_blk_bio_may_merge(request, sector))
+		opf |= REQ_NOMERGE;
 	request->bio_status = BLK_STS_OK;
 	request->bio_nowait = nowait;
 	atomic_set(&request->bios_pending, request->bio_count);
@@ -214,6 +230,22 @@ static void vhost_blk_bio_start(struct vhost_blk_request *request)
 		vhost_blk_bio_punt(request);
 }
 
+/* As vhost_blk_bio_transfer(), for what most requests are: one buffer within a page. */
+static bool vhost_blk_bio_transfer_page(struct vhost_blk_request *request, const struct iovec *iov)
+{
+	struct vhost_blk_backend *backend = &request->queue->backend;
+	unsigned long address = (unsigned long)iov->iov_base;
+	struct page *page;
+
+	if (address & backend->memory_mask ||
+	    pin_user_pages_fast(address & PAGE_MASK, 1, vhost_blk_is_write(request) ? 0 : FOLL_WRITE, &page) != 1)
+		return false;
+	vhost_blk_bio_begin(request);
+	__bio_add_page(&request->inline_bio.bio, page, iov->iov_len, offset_in_page(address));
+	vhost_blk_bio_start(request);
+	return true;
+}
+
 /*
  * Reads or writes the request's data, found in these segments but for their first skip bytes, if bios can. Called by
  * the queue's worker; never waits for storage. False: it has to go by the file, and nothing has been done.
@@ -228,6 +260,8 @@ bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iove
 	    (request->position | request->length) & backend->block_mask ||
 	    (vhost_blk_is_write(request) && bdev_read_only(backend->bdev)) || vhost_blk_bio_cached(request))
 		return false;
+	if (count == 1 && !skip && offset_in_page(iov->iov_base) + iov->iov_len <= PAGE_SIZE)
+		return vhost_blk_bio_transfer_page(request, iov);
 	room = vhost_blk_bio_pages(backend, iov, count, skip);
 	if (!room)
 		return false;
@@ -269,6 +303,7 @@ bool vhost_blk_bio_flush(struct vhost_blk_request *request)
 	}
 	if (filemap_check_wb_err(mapping, backend->file->f_wb_err))
 		return false;
+	request->position = 0;
 	vhost_blk_bio_begin(request);
 	vhost_blk_bio_start(request);
 	return true;
@@ -347,7 +382,7 @@ void vhost_blk_bio_release(struct vhost_blk_request *request)
 	bool write = vhost_blk_is_write(request);
 	struct vhost_blk_bio *part, *next;
 
-	if (write && request->bios)
+	if (write)
 		vhost_blk_bio_invalidate(request);
 	for (part = request->bios; part; part = next) {
 		struct bio *bio = &part->bio;

@@ -29,6 +29,7 @@
 #include <linux/version.h>
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
 #define HAVE_vhost_vq_work_queue 1
+#define HAVE_vhost_vq_has_work 1
 #endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
 #define HAVE_vhost_worker_ioctl 1
@@ -72,6 +73,26 @@ static inline bool vhost_blk_queue_work(struct vhost_virtqueue *vq, struct vhost
 #else
 	vhost_work_queue(vq->dev, work);
 	return true;
+#endif
+}
+
+/* Can it take a buffered write without waiting? 6.10 moved the flag. */
+static inline bool vhost_blk_buffers_nowait(const struct file *file)
+{
+#ifdef FOP_BUFFER_WASYNC
+	return file->f_op->fop_flags & FOP_BUFFER_WASYNC;
+#else
+	return file->f_mode & FMODE_BUF_WASYNC;
+#endif
+}
+
+/* Does something else wait for the queue's worker? */
+static inline bool vhost_blk_has_work(struct vhost_virtqueue *vq)
+{
+#ifdef HAVE_vhost_vq_has_work
+	return vhost_vq_has_work(vq);
+#else
+	return vhost_has_work(vq->dev);
 #endif
 }
 

@@ -51,6 +51,7 @@ struct vhost_blk_bio {
 };
 
 struct vhost_blk_request {
+	struct vhost_blk_request *next;
 	struct llist_node done_node;	/* on the queue's done list, or on that of bios to be submitted again */
 	struct vhost_blk_request *next_free;	/* in the free list, or in that of held ones */
 	struct vhost_blk_queue *queue;
@@ -103,14 +104,17 @@ struct vhost_blk_queue {
 	bool paused;		/* the VMM wants nothing fetched */
 	bool starved;		/* stopped fetching for want of a free request */
 
-	struct vhost_blk_request *requests;	/* vq.num of them while a backend is bound */
+	struct vhost_blk_request *requests;	/* all, by next; made as they are needed, up to vq.num */
+	unsigned int request_count;
 	struct vhost_blk_request *free;
 	unsigned int inflight;	/* fetched and neither answered nor held */
+	u64 poll_end;		/* busy polling: when to give up, by vhost_blk_clock(); 0 while it does not poll */
 	bool busy;		/* the worker is at it and will look at the done list before it goes */
 
 	/* Bios that would have blocked the worker. */
 	struct llist_head resubmit;
 	struct work_struct resubmit_work;
+	sector_t next_sector;	/* where the last bio ended: one that begins there may merge with it */
 
 	/* In the order in which they failed. Those of a stopped queue are but for show: see vhost_blk_queue_stop(). */
 	struct vhost_blk_request *held_list, **held_tail;
@@ -210,12 +214,16 @@ void vhost_blk_debugfs_remove(struct vhost_blk *blk);
 
 /* queue.c */
 struct vhost_blk_queue *vhost_blk_queue_alloc(struct vhost_blk *blk, unsigned int index);
-struct vhost_blk_request *vhost_blk_alloc_requests(struct vhost_blk_queue *queue);
+struct vhost_blk_request *vhost_blk_alloc_request(struct vhost_blk_queue *queue);
+void vhost_blk_add_request(struct vhost_blk_queue *queue, struct vhost_blk_request *request);
 void vhost_blk_free_requests(struct vhost_blk_queue *queue);
 void vhost_blk_reap(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_complete(struct vhost_blk_request *request, int error);
 void vhost_blk_complete_here(struct vhost_blk_request *request, int error);
 void vhost_blk_answer_here(struct vhost_blk_request *request, u8 status);
+
+/* chain.c */
+int vhost_blk_get_chain(struct vhost_virtqueue *vq, unsigned int *out, unsigned int *in);
 
 /* request.c */
 void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out, unsigned int in,

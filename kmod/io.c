@@ -9,6 +9,7 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/oom.h>
+#include <linux/pagemap.h>
 
 #include "internal.h"
 #include "trace.h"
@@ -187,7 +188,8 @@ void vhost_blk_io_submit(struct vhost_blk_request *request)
 	 * Few file systems take buffered writes without blocking, and none a durable one; a file without FMODE_NOWAIT
 	 * may block whatever it is told.
 	 */
-	if (request->bounce || !(backend->file->f_mode & FMODE_NOWAIT) || (write && !backend->direct) ||
+	if (request->bounce || !(backend->file->f_mode & FMODE_NOWAIT) ||
+	    (write && !backend->direct && (request->durable || !vhost_blk_buffers_nowait(backend->file))) ||
 	    (write && !vhost_blk_try_start_write(backend->file))) {
 		vhost_blk_io_punt(request, 0);
 		return;
@@ -327,14 +329,33 @@ static void vhost_blk_work_transfer(struct vhost_blk_request *request)
 }
 
 /*
- * A block device drops what it has cached of the range, dirty pages too, before it finds that it cannot punch holes: the
- * guest, told so, would have lost what it wrote.
+ * Discards whole blocks of a block device: what the guest says beyond is but a hint. Not by vfs_fallocate(), which
+ * discards only where the device promises zeroes.
  */
-static bool vhost_blk_can_punch(struct file *file)
+static int vhost_blk_discard_blocks(struct file *file, loff_t position, loff_t length)
 {
-	struct inode *inode = file->f_mapping->host;
+	struct address_space *mapping = file->f_mapping;
+	struct block_device *bdev = I_BDEV(mapping->host);
+	loff_t block = bdev_logical_block_size(bdev);
+	loff_t start = round_up(position, block), end = round_down(position + length, block);
+	int r;
 
-	return !S_ISBLK(inode->i_mode) || bdev_write_zeroes_sectors(I_BDEV(inode));
+	if (!bdev_max_discard_sectors(bdev))
+		return -EOPNOTSUPP;
+	if (bdev_read_only(bdev))
+		return -EPERM;
+	if (start >= end)
+		return 0;
+	/* Others' pages: dirty ones reach the device before it forgets, and none comes back from it meanwhile. */
+	r = filemap_write_and_wait_range(mapping, start, end - 1);
+	if (r)
+		return r;
+	filemap_invalidate_lock(mapping);
+	/* A page that somebody writes at this very moment is better kept. */
+	if (!invalidate_inode_pages2_range(mapping, start >> PAGE_SHIFT, (end - 1) >> PAGE_SHIFT))
+		r = blkdev_issue_discard(bdev, start >> SECTOR_SHIFT, (end - start) >> SECTOR_SHIFT, GFP_KERNEL);
+	filemap_invalidate_unlock(mapping);
+	return r;
 }
 
 static int vhost_blk_change_range(struct vhost_blk_request *request, loff_t position, loff_t length, bool unmap)
@@ -342,8 +363,8 @@ static int vhost_blk_change_range(struct vhost_blk_request *request, loff_t posi
 	struct file *file = request->queue->backend.file;
 	int r = -EOPNOTSUPP;
 
-	if (request->type == VIRTIO_BLK_T_DISCARD && !vhost_blk_can_punch(file))
-		return -EOPNOTSUPP;
+	if (request->type == VIRTIO_BLK_T_DISCARD && S_ISBLK(file_inode(file)->i_mode))
+		return vhost_blk_discard_blocks(file, position, length);
 	if (request->type == VIRTIO_BLK_T_DISCARD)
 		return vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length);
 	if (unmap)

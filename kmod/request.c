@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* From a descriptor chain to a request, and from its result to what the guest sees (virtio 1.3, 5.2.6). */
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "internal.h"
 #include "trace.h"
@@ -10,9 +11,9 @@
 
 /*
  * Takes the status byte, the last of the writable ones, off the end of the chain. It may share its buffer with data:
- * the buffer is then shortened, since O_DIRECT looks at whole segments.
+ * the buffer is then shortened, since O_DIRECT looks at whole segments. Returns the number of buffers with data.
  */
-static void vhost_blk_take_status(struct vhost_blk_request *request, struct iovec *iov, unsigned int in)
+static unsigned int vhost_blk_take_status(struct vhost_blk_request *request, struct iovec *iov, unsigned int in)
 {
 	request->status_address = NULL;
 	while (in--) {
@@ -20,8 +21,9 @@ static void vhost_blk_take_status(struct vhost_blk_request *request, struct iove
 			continue;
 		iov[in].iov_len--;
 		request->status_address = (u8 __user *)iov[in].iov_base + iov[in].iov_len;
-		return;
+		return in + !!iov[in].iov_len;
 	}
+	return 0;
 }
 
 static int vhost_blk_copy_segments(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
@@ -67,6 +69,12 @@ static void vhost_blk_start_transfer(struct vhost_blk_request *request, const st
 {
 	struct vhost_blk_queue *queue = request->queue;
 
+	/* Most drivers give the header a buffer of its own. */
+	if (count && skip == iov->iov_len) {
+		iov++;
+		count--;
+		skip = 0;
+	}
 	/* A used length has 32 bits, and counts the status byte too. */
 	if (length % SECTOR_SIZE || length > U32_MAX - 1 || !vhost_blk_in_range(&queue->config, sector, length) ||
 	    (vhost_blk_is_write(request) && vhost_blk_read_only(queue))) {
@@ -99,11 +107,11 @@ static void vhost_blk_start_get_id(struct vhost_blk_request *request, const stru
 }
 
 /* Reads and checks the ranges of a discard or write-zeroes; all of them before any is executed. */
-static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_iter *data)
+static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, unsigned int out, size_t length)
 {
 	struct vhost_blk_queue *queue = request->queue;
 	bool discard = request->type == VIRTIO_BLK_T_DISCARD;
-	size_t length = iov_iter_count(data);
+	struct iov_iter data;
 	unsigned int i;
 
 	if (!vhost_has_feature(&queue->vq, discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
@@ -112,7 +120,9 @@ static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_it
 	    length / sizeof(*request->ranges) > VHOST_BLK_MAX_RANGES)
 		return VIRTIO_BLK_S_IOERR;
 	request->ranges = kmalloc(length, GFP_KERNEL);
-	if (!request->ranges || !copy_from_iter_full(request->ranges, length, data))
+	iov_iter_init(&data, ITER_SOURCE, queue->vq.iov, out, sizeof(struct virtio_blk_outhdr) + length);
+	iov_iter_advance(&data, sizeof(struct virtio_blk_outhdr));
+	if (!request->ranges || !copy_from_iter_full(request->ranges, length, &data))
 		return VIRTIO_BLK_S_IOERR;
 	request->range_count = length / sizeof(*request->ranges);
 	for (i = 0; i < request->range_count; i++) {
@@ -132,6 +142,27 @@ static u8 vhost_blk_take_ranges(struct vhost_blk_request *request, struct iov_it
 	return VIRTIO_BLK_S_OK;
 }
 
+static bool vhost_blk_read_header(struct vhost_virtqueue *vq, unsigned int out, size_t readable,
+				  struct virtio_blk_outhdr *header)
+{
+	const struct virtio_blk_outhdr __user *from = vq->iov[0].iov_base;
+	struct iov_iter iter;
+
+	if (!out || vq->iov[0].iov_len < sizeof(*header)) {
+		iov_iter_init(&iter, ITER_SOURCE, vq->iov, out, readable);
+		return copy_from_iter_full(header, sizeof(*header), &iter);
+	}
+	if (!user_read_access_begin(from, sizeof(*from)))
+		return false;
+	unsafe_get_user(header->type, &from->type, fault);
+	unsafe_get_user(header->sector, &from->sector, fault);
+	user_read_access_end();
+	return true;
+fault:
+	user_read_access_end();
+	return false;
+}
+
 /*
  * Starts the chain that vhost_get_vq_desc() has put into vq->iov: out segments to read, then in segments to write.
  * Called by the queue's worker under vq->mutex. The request is done, or under way, when this returns; it does not
@@ -145,7 +176,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	size_t readable = iov_length(vq->iov, out);
 	size_t writable = iov_length(vq->iov + out, in);
 	struct virtio_blk_outhdr header;
-	struct iov_iter iter;
+	bool write;
 	u64 sector;
 	u8 status;
 
@@ -165,7 +196,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 		request->log_count = log_count;
 	}
 
-	vhost_blk_take_status(request, vq->iov + out, in);
+	in = vhost_blk_take_status(request, vq->iov + out, in);
 	if (!request->status_address) {
 		/* Nothing can be answered: hand the chain back unwritten, so that the ring goes on. */
 		vhost_blk_signal_error(vq);
@@ -174,8 +205,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	}
 	request->writable = writable - 1;
 
-	iov_iter_init(&iter, ITER_SOURCE, vq->iov, out, readable);
-	if (!copy_from_iter_full(&header, sizeof(header), &iter)) {
+	if (!vhost_blk_read_header(vq, out, readable, &header)) {
 		vhost_blk_answer_here(request, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -185,10 +215,11 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 
 	switch (request->type) {
 	case VIRTIO_BLK_T_IN:
-		vhost_blk_start_transfer(request, vq->iov + out, in, 0, request->writable, sector);
-		return;
 	case VIRTIO_BLK_T_OUT:
-		vhost_blk_start_transfer(request, vq->iov, out, sizeof(header), readable - sizeof(header), sector);
+		write = vhost_blk_is_write(request);
+		vhost_blk_start_transfer(request, write ? vq->iov : vq->iov + out, write ? out : in,
+					 write ? sizeof(header) : 0,
+					 write ? readable - sizeof(header) : request->writable, sector);
 		return;
 	case VIRTIO_BLK_T_FLUSH:
 		if (queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH)
@@ -201,7 +232,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 		return;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		status = vhost_blk_take_ranges(request, &iter);
+		status = vhost_blk_take_ranges(request, out, readable - sizeof(header));
 		if (status != VIRTIO_BLK_S_OK || (request->type == VIRTIO_BLK_T_DISCARD &&
 						  queue->config.flags & VHOST_BLK_CONFIG_NO_UNMAP))
 			vhost_blk_answer_here(request, status);
@@ -259,13 +290,20 @@ void vhost_blk_request_retry(struct vhost_blk_request *request)
 /* Frees what the request holds; it may be used again. */
 void vhost_blk_request_release(struct vhost_blk_request *request)
 {
-	vhost_blk_bio_release(request);
-	if (request->segments != request->inline_segments)
-		kvfree(request->segments);
-	request->segments = NULL;
-	kfree(request->ranges);
-	request->ranges = NULL;
-	kvfree(request->log);
-	request->log = NULL;
-	request->log_count = 0;
+	if (request->bios)
+		vhost_blk_bio_release(request);
+	if (request->segments) {
+		if (request->segments != request->inline_segments)
+			kvfree(request->segments);
+		request->segments = NULL;
+	}
+	if (request->ranges) {
+		kfree(request->ranges);
+		request->ranges = NULL;
+	}
+	if (request->log) {
+		kvfree(request->log);
+		request->log = NULL;
+		request->log_count = 0;
+	}
 }

@@ -82,7 +82,7 @@ void vhost_blk_resume_all(struct vhost_blk *blk)
 int vhost_blk_queue_start(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	struct vhost_blk_request *requests;
+	struct vhost_blk_request *request;
 	int r = -EFAULT;
 
 	if (queue->backend.file)
@@ -92,20 +92,19 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue, struct vhost_blk_backen
 	if (!vhost_vq_is_setup(vq))
 		goto out;
 	r = -ENOMEM;
-	requests = vhost_blk_alloc_requests(queue);
-	if (!requests)
+	request = vhost_blk_alloc_request(queue);
+	if (!request)
 		goto out;
 	/* vhost_vq_init_access() does nothing for a queue without a backend. */
 	vq->private_data = backend->file;
 	r = vhost_vq_init_access(vq);
 	if (r) {
 		vq->private_data = NULL;
-		kvfree(requests);
+		kfree(request);
 		goto out;
 	}
 	vhost_blk_free_requests(queue);
-	queue->requests = requests;
-	queue->free = requests;
+	vhost_blk_add_request(queue, request);
 	queue->backend = *backend;
 	queue->config = queue->blk->config;
 	queue->starved = false;
