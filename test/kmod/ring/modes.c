@@ -6,5 +6,6 @@
 const struct mode modes[] = {
 	{ "load", load_mode },
 	{ "check", check_mode },
+	{ "replay", replay_mode },
 	{ NULL, NULL },
 };

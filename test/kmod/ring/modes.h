@@ -17,5 +17,7 @@ extern const struct mode modes[];
 int load_mode(int argc, char **argv);
 /* Compares a file with a model: check.c. */
 int check_mode(int argc, char **argv);
+/* Reads a log of dm-log-writes: replay.c. */
+int replay_mode(int argc, char **argv);
 
 #endif
