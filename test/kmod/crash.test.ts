@@ -17,7 +17,7 @@ let log: string
 
 beforeAll(async () => {
   lab = await Lab.start()
-  await lab.check(['modprobe', '-a', 'vhost_blk', 'dm-log-writes'])
+  await lab.check(['modprobe', '-a', 'vhost_blk', 'dm-log-writes', 'loop'])
   await loadNullBlk(lab)
   device = await makeNullBlk(lab, 'data', { size: 32, memory_backed: 1 })
   log = await makeNullBlk(lab, 'log', { size: 512, memory_backed: 1 })
@@ -36,7 +36,7 @@ async function logged(): Promise<string> {
 
 const load = (file: string, args: string[]) =>
   runLoad(lab, [
-    ...['--file', file, '--state', state, '--fresh', '--size', `${diskSize}`, '--requests', '500', '--depth', '16'],
+    ...['--file', file, '--state', state, '--fresh', '--size', `${diskSize}`, '--requests', '800', '--depth', '16'],
     ...['--flush-every', '25', '--marks', name, '--checkpoints', checkpoints, ...args],
   ])
 
@@ -63,7 +63,7 @@ describe('a block device', () => {
     async (_name, args) => {
       const result = await load(await logged(), args)
       await removeDm(lab, name)
-      expect(result).toMatchObject({ completed: 500, errors: 0 })
+      expect(result).toMatchObject({ completed: 800, errors: 0 })
       const { stdout, stderr } = await checkRaw()
       expect(`${stdout}${stderr}`).toMatch(/^\{"entries":/)
       const replayed = JSON.parse(stdout) as Replayed
@@ -84,4 +84,94 @@ describe('a block device', () => {
     expect(stdout).toMatch(/^after entry \d+ of the log: sector \d+ /)
     expect(exitCode).toBe(1)
   }, 60_000)
+})
+
+describe('a file on ext4', () => {
+  const image = '/run/logged/image'
+  const replayedImage = '/run/replayed.img'
+
+  /** Runs the load on a file and returns the numbers of the log's entries and marks. */
+  async function loadFile(args: string[]): Promise<{ entry: number; flags: number; mark: number }[]> {
+    const disk = await logged()
+    await script(
+      lab,
+      `mkfs.ext4 -q -F -J size=4 "$1"
+       mkdir -p /run/logged
+       mount "$1" /run/logged
+       truncate -s "$2" /run/logged/image
+       sync -f /run/logged`,
+      disk,
+      diskSize,
+    )
+    expect(await load(image, args)).toMatchObject({ completed: 800, errors: 0 })
+    await lab.check(['umount', '/run/logged'])
+    await removeDm(lab, name)
+    const lines = (await lab.check([ring, 'replay', '--log', log, '--list'])).trim().split('\n')
+    return lines.map((line) => {
+      const [entry = '', flags = '', mark = '-'] = line.split(' ')
+      return { entry: Number(entry), flags: Number(flags), mark: mark === '-' ? Number.NaN : Number(mark) }
+    })
+  }
+
+  /** Makes the disk as it was after that entry, mounts it, and compares the file with what the marks around it say. */
+  async function checkAfter(from: number, to: number, low: number, high: number) {
+    return await lab.exec([
+      'sh',
+      '-euc',
+      `"$1" replay --log "$2" --apply "$3" --from "$4" --to "$5" >/dev/null
+       cp --sparse=always "$3" "$3.crashed"
+       mkdir -p /run/crashed
+       mount -o loop "$3.crashed" /run/crashed
+       r=0
+       "$1" check --file /run/crashed/image --checkpoints "$6" --low "$7" --high "$8" || r=$?
+       umount /run/crashed
+       exit $r`,
+      'sh',
+      ...[ring, log, replayedImage, from, to, checkpoints, low, high].map(String),
+    ])
+  }
+
+  /** At a sample of the points where a flush or a durable write ended, and at the marks among them. */
+  async function checkPoints(entries: { entry: number; flags: number; mark: number }[], count: number) {
+    await lab.check(['rm', '-f', replayedImage])
+    await lab.check(['truncate', '-s', '32M', replayedImage])
+    const marks = entries.filter(({ mark }) => !Number.isNaN(mark))
+    const first = marks[0]?.entry ?? 0
+    const points = entries.filter(({ entry, flags }) => entry >= first && (flags & 3 || flags & 8))
+    const step = Math.max(1, Math.floor(points.length / count))
+    const lost: string[] = []
+    let applied = 0
+    let checked = 0
+    for (let i = 0; i < points.length; i += step, checked++) {
+      const at = points[i]?.entry ?? 0
+      const low = marks.findLast(({ entry }) => entry <= at)?.mark ?? 0
+      const high = marks.find(({ entry }) => entry >= at)?.mark ?? marks.length - 1
+      const { exitCode, stdout, stderr } = await checkAfter(applied, at + 1, low, high)
+      if (exitCode !== 0) lost.push(`after entry ${at}: ${stdout}${stderr}`)
+      applied = at + 1
+    }
+    return { checked, lost }
+  }
+
+  const samples = process.env.VBLK_LONG ? 100 : 10
+  const ways: [string, string[]][] = [
+    ['direct, write cache on', ['--direct']],
+    ['buffered, write cache off', ['--writethrough']],
+  ]
+
+  test.each(ways)(
+    '%s: mounted after a crash, it has all that was durable',
+    async (_name, args) => {
+      const { checked, lost } = await checkPoints(await loadFile(args), samples)
+      expect(lost).toEqual([])
+      expect(checked).toBeGreaterThanOrEqual(samples)
+      expect(await lab.kernelWarnings()).toEqual([])
+    },
+    process.env.VBLK_LONG ? 600_000 : 90_000,
+  )
+
+  test('a driver that sends no flush is found out', async () => {
+    const { lost } = await checkPoints(await loadFile(['--skip-flush']), 5)
+    expect(lost.length).toBeGreaterThan(0)
+  }, 90_000)
 })
