@@ -84,7 +84,7 @@ describe('a disk that', () => {
   }, 30_000)
 
   test.each(['direct', 'buffered'])(
-    'hangs (%s) holds up neither counters nor, once it goes on, an answer',
+    'hangs (%s) holds up neither counters nor a pause nor, once it goes on, an answer',
     async (how) => {
       await zero(disk)
       const hung = await makeDm(lab, 'hung', linear())
@@ -94,7 +94,13 @@ describe('a disk that', () => {
       await sleep(1500)
       const { inflight } = await load.stats(2000)
       expect(inflight).toBeGreaterThan(0)
+      const paused = await load.pause()
+      expect(paused.paused).toBe(1)
+      expect(paused.inflight).toBeGreaterThan(0)
       await lab.check(['dmsetup', 'resume', '--noudevsync', 'hung'])
+      for (const start = Date.now(); (await load.stats()).inflight > 0; await sleep(20))
+        if (Date.now() - start > 5000) throw new Error('the paused queue is not drained 5 s after the disk went on')
+      await load.resume()
       const result = await load.stop()
       expect(result.errors).toBe(0)
       expect(result.longestMs).toBeGreaterThan(1000)

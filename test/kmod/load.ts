@@ -21,6 +21,8 @@ export interface LoadResult {
 
 /** Sums of VHOST_BLK_GET_STATS. */
 export interface LoadStats {
+  /** How many queues are paused. */
+  paused: number
   inflight: number
   reads: number
   writes: number
@@ -61,17 +63,31 @@ export class Load {
     }
   }
 
-  /** The module's counters now; rejects if they take longer than that. */
-  async stats(timeoutMs = 5000): Promise<LoadStats> {
+  /** Gives it a command that prints the module's counters; rejects if they take longer than that. */
+  async #ask(command: string, timeoutMs: number): Promise<LoadStats> {
     const line = new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no counters within ${timeoutMs} ms`)), timeoutMs)
+      const timer = setTimeout(() => reject(new Error(`${command}: no counters within ${timeoutMs} ms`)), timeoutMs)
       this.#waiting.push((text) => {
         clearTimeout(timer)
         resolve(text)
       })
     })
-    this.#command.input(Buffer.from('stats\n'))
+    this.#command.input(Buffer.from(`${command}\n`))
     return parse(await line) as LoadStats
+  }
+
+  /** The module's counters now. */
+  async stats(timeoutMs = 5000): Promise<LoadStats> {
+    return await this.#ask('stats', timeoutMs)
+  }
+
+  /** Pauses all queues, which waits for nothing in flight. */
+  async pause(timeoutMs = 2000): Promise<LoadStats> {
+    return await this.#ask('pause', timeoutMs)
+  }
+
+  async resume(timeoutMs = 2000): Promise<LoadStats> {
+    return await this.#ask('resume', timeoutMs)
   }
 
   /** Waits until that many requests are answered. */

@@ -23,7 +23,8 @@
  *   --marks DM-NAME --checkpoints FILE
  *                       after each flush, marks the log of dm-log-writes and appends the model to that file
  *
- * On standard input: "stop"; "stats" prints VHOST_BLK_GET_STATS at once.
+ * On standard input: "stop"; "stats" prints VHOST_BLK_GET_STATS at once; "pause" and "resume" do as VHOST_BLK_PAUSE
+ * does, and print it too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -406,15 +407,22 @@ static void print_stats(struct load *load)
 	for (unsigned int q = 0; q < load->queues; q++) {
 		struct vhost_blk_stats stats = vm_stats(load->vm, q);
 
+		sum.paused += stats.paused;
 		sum.inflight += stats.inflight;
 		sum.reads += stats.reads;
 		sum.writes += stats.writes;
 		sum.flushes += stats.flushes;
 		sum.errors += stats.errors;
 	}
-	printf("{\"inflight\":%llu,\"reads\":%llu,\"writes\":%llu,\"flushes\":%llu,\"errors\":%llu}\n", sum.inflight,
-	       sum.reads, sum.writes, sum.flushes, sum.errors);
+	printf("{\"paused\":%u,\"inflight\":%llu,\"reads\":%llu,\"writes\":%llu,\"flushes\":%llu,\"errors\":%llu}\n",
+	       sum.paused, sum.inflight, sum.reads, sum.writes, sum.flushes, sum.errors);
 	fflush(stdout);
+}
+
+static void pause_all(struct load *load, bool paused)
+{
+	EQUAL(vm_pause(load->vm, VHOST_BLK_ALL_QUEUES, paused), 0, "PAUSE");
+	print_stats(load);
 }
 
 /* Returns false once there is no more to come. */
@@ -431,6 +439,10 @@ static bool obey(struct load *load)
 			stopping = 1;
 		else if (!strcmp(line, "stats"))
 			print_stats(load);
+		else if (!strcmp(line, "pause"))
+			pause_all(load, true);
+		else if (!strcmp(line, "resume"))
+			pause_all(load, false);
 		else
 			fail("what is \"%s\"?", line);
 	}
