@@ -96,7 +96,7 @@ describe('loaded', () => {
   test('doctor is content, and status shows the ABI', async () => {
     const { checks } = await vblk<{ checks: Check[] }>(lab, ['doctor'])
     expect(checks.filter((check) => check.status !== 'ok')).toEqual([])
-    expect(checks.find(({ name }) => name === 'module-abi')?.message).toBe('version 1, up to 64 queues')
+    expect(checks.find(({ name }) => name === 'module-abi')?.message).toBe('version 2, up to 64 queues')
     expect((await status()).loaded).toMatchObject({ abiVersion: 1, refcount: 0 })
   })
 
