@@ -6,10 +6,10 @@ import { ringload } from './loads.ts'
 const disks = 64
 
 /**
- * What /proc/meminfo counts of memory that the kernel allots for itself: objects, large areas, stacks of threads, per-CPU
- * variables. Not the VMM's own memory, nor page tables for it.
+ * What /proc/meminfo counts of memory that the kernel allots for itself: objects, large areas, per-CPU variables. Stacks of
+ * threads are such areas (CONFIG_VMAP_STACK): KernelStack would count them again. Not the VMM's own memory, nor page tables for it.
  */
-const counters = ['Slab', 'VmallocUsed', 'KernelStack', 'Percpu'] as const
+const counters = ['Slab', 'VmallocUsed', 'Percpu'] as const
 
 type Counter = (typeof counters)[number]
 
