@@ -220,7 +220,7 @@ static bool vhost_blk_fetch(struct vhost_blk_queue *queue)
 		/* Without VHOST_F_LOG_ALL the core leaves the count alone. */
 		vhost_blk_request_start(request, out, in, log_count);
 		bytes += min_t(size_t, request->length, SZ_16M);
-	} while (!vhost_blk_frozen(queue->blk) && !vhost_exceeds_weight(vq, ++fetched, bytes));
+	} while (!vhost_exceeds_weight(vq, ++fetched, bytes) && !vhost_blk_frozen(queue->blk));
 	blk_finish_plug(&plug);
 	return poll;
 }

@@ -64,6 +64,13 @@ static bool vhost_blk_read_only(struct vhost_blk_queue *queue)
 	return queue->config.flags & VHOST_BLK_CONFIG_READ_ONLY || vhost_has_feature(&queue->vq, VIRTIO_BLK_F_RO);
 }
 
+/* Must what the guest changes be on stable storage before it is told so? */
+static bool vhost_blk_must_be_durable(struct vhost_blk_queue *queue)
+{
+	return !(queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH) &&
+	       (queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH || !vhost_has_feature(&queue->vq, VIRTIO_BLK_F_FLUSH));
+}
+
 static void vhost_blk_start_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
 				     size_t skip, size_t length, u64 sector)
 {
@@ -186,9 +193,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	request->length = 0;
 	request->transferred = 0;
 	request->writable = 0;
-	request->durable = !(queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH) &&
-			   (queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH ||
-			    !vhost_has_feature(vq, VIRTIO_BLK_F_FLUSH));
+	request->durable = false;
 	if (log_count) {
 		/* A write without its log entry would be lost by a migration: there is no going on without. */
 		request->log = kvmalloc_array(log_count, sizeof(*request->log), GFP_KERNEL | __GFP_NOFAIL);
@@ -217,6 +222,8 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
 		write = vhost_blk_is_write(request);
+		if (write)
+			request->durable = vhost_blk_must_be_durable(queue);
 		vhost_blk_start_transfer(request, write ? vq->iov : vq->iov + out, write ? out : in,
 					 write ? sizeof(header) : 0,
 					 write ? readable - sizeof(header) : request->writable, sector);
@@ -232,6 +239,7 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 		return;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
+		request->durable = vhost_blk_must_be_durable(queue);
 		status = vhost_blk_take_ranges(request, out, readable - sizeof(header));
 		if (status != VIRTIO_BLK_S_OK || (request->type == VIRTIO_BLK_T_DISCARD &&
 						  queue->config.flags & VHOST_BLK_CONFIG_NO_UNMAP))
