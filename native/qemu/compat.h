@@ -46,6 +46,17 @@ static inline void vblk_mark_written(BlockDriverState *bs)
     qatomic_inc(&bs->write_gen);
 }
 
+/**
+ * Counts a request of a split ring as popped by QEMU, though it was the kernel that took it from the ring. The count of a queue
+ * has no accessor; detaching an element takes the element's share from it, here minus one.
+ */
+static inline void vblk_count_as_popped(VirtQueue *vq)
+{
+    const VirtQueueElement none = { .ndescs = -1u };
+
+    virtqueue_detach_element(vq, &none, 0);
+}
+
 /** Size of the instances of the type that @klass describes, in bytes, as the running binary has it. */
 static inline size_t vblk_instance_size(ObjectClass *klass)
 {

@@ -117,34 +117,23 @@ static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
 
 /* ---- write cache ---- */
 
-static void flushed(void *opaque, int ret)
-{
-    if (ret < 0) {
-        warn_report("vhost-blk: flushing the write cache that the guest turned off failed: %s", strerror(-ret));
-    }
-}
-
 /*
- * Carries the write cache setting to the kernel. When it goes off, what the kernel wrote until now may still be in a
- * volatile cache, and the guest will not flush it any more.
+ * Carries the write cache setting to the kernel, between two requests. When it goes off, what the kernel wrote until now may
+ * still be in a volatile cache, and the guest will not flush it any more.
  */
 static void write_cache_changed(VHostBlk *v, bool before)
 {
-    VirtIOBlock *s = VIRTIO_BLK(v);
-    bool now = blk_enable_write_cache(s->blk);
-    Error *err = NULL;
+    bool now = blk_enable_write_cache(VIRTIO_BLK(v)->blk);
 
-    if (!v->running || v->paused || before == now) {
+    if (!v->running || before == now) {
         return;
     }
-    vblk_kernel_pause(v);
-    if (!v->paused || !vblk_kernel_resume(v, &err)) {
-        error_free(err);
-        vblk_recheck_soon(v);
+    v->flush_due = !now;
+    if (v->paused) {
+        return;
     }
-    if (!now) {
-        blk_aio_flush(s->blk, flushed, NULL);
-    }
+    vblk_kernel_rest(v);
+    vblk_recheck_soon(v);
 }
 
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
@@ -227,7 +216,7 @@ static bool get_vhost_active(Object *obj, Error **errp)
 {
     VHostBlk *v = VHOST_BLK(obj);
 
-    return v->running && !v->paused;
+    return v->running && !v->resting && !v->paused;
 }
 
 static void set_vhost_active(Object *obj, bool on, Error **errp)
@@ -242,11 +231,12 @@ static void set_vhost_active(Object *obj, bool on, Error **errp)
     }
     if (!on) {
         if (v->running) {
-            vblk_restart_datapath(v);
+            vblk_leave_kernel(v);
         }
         return;
     }
     if (v->running) {
+        vblk_recheck_soon(v);
         return;
     }
     why = vblk_why_never(v);
@@ -289,24 +279,61 @@ static char *why_not_active(VHostBlk *v)
     return g_strdup("a change of the datapath is due");
 }
 
+static char *describe_state(VHostBlk *v, const VHostBlkCounters *counters)
+{
+    g_autofree char *why = NULL;
+
+    if (get_vhost_active(OBJECT(v), NULL)) {
+        return g_strdup("");
+    }
+    if (!v->resting) {
+        return why_not_active(v);
+    }
+    why = vblk_why_userspace(v);
+    return g_strdup_printf("%s%s%" PRIu64 " requests in flight are awaited", why ? why : "", why ? "; " : "",
+                           counters->inflight - counters->held);
+}
+
 static void get_vhost_state(Object *obj, Visitor *visitor, const char *name, void *opaque, Error **errp)
 {
     VHostBlk *v = VHOST_BLK(obj);
-    VHostBlkCounters counters = vblk_kernel_counters(v);
+    VHostBlkCounters counters = vblk_counters(v);
     bool active = get_vhost_active(obj, NULL);
-    g_autofree char *reason = active ? g_strdup("") : why_not_active(v);
+    g_autofree char *reason = describe_state(v, &counters);
     g_autofree char *fds = v->fd < 0 ? g_strdup("") : g_strdup_printf("%d", v->fd);
-    int64_t running = counters.running_queues;
+    struct {
+        const char *name;
+        uint64_t *value;
+    } numbers[] = {
+        { "running-queues", &counters.running_queues },
+        { "requests", &counters.requests },
+        { "errors", &counters.errors },
+        { "inflight", &counters.inflight },
+        { "held", &counters.held },
+        { "reads", &counters.reads },
+        { "writes", &counters.writes },
+        { "flushes", &counters.flushes },
+        { "discards", &counters.discards },
+        { "write-zeroes", &counters.write_zeroes },
+        { "read-bytes", &counters.read_bytes },
+        { "write-bytes", &counters.write_bytes },
+        { "discard-bytes", &counters.discard_bytes },
+        { "read-time-ns", &counters.time_ns[VHOST_BLK_LATENCY_READ] },
+        { "write-time-ns", &counters.time_ns[VHOST_BLK_LATENCY_WRITE] },
+        { "flush-time-ns", &counters.time_ns[VHOST_BLK_LATENCY_FLUSH] },
+        { "other-time-ns", &counters.time_ns[VHOST_BLK_LATENCY_OTHER] },
+    };
+    bool ok;
 
     if (!visit_start_struct(visitor, name, NULL, 0, errp)) {
         return;
     }
-    if (visit_type_bool(visitor, "active", &active, errp) &&
-        visit_type_str(visitor, "reason", &reason, errp) &&
-        visit_type_str(visitor, "fds", &fds, errp) &&
-        visit_type_int(visitor, "running-queues", &running, errp) &&
-        visit_type_uint64(visitor, "requests", &counters.requests, errp) &&
-        visit_type_uint64(visitor, "errors", &counters.errors, errp)) {
+    ok = visit_type_bool(visitor, "active", &active, errp) && visit_type_str(visitor, "reason", &reason, errp) &&
+         visit_type_str(visitor, "fds", &fds, errp);
+    for (unsigned i = 0; ok && i < ARRAY_SIZE(numbers); i++) {
+        ok = visit_type_uint64(visitor, numbers[i].name, numbers[i].value, errp);
+    }
+    if (ok) {
         visit_check_struct(visitor, errp);
     }
     visit_end_struct(visitor, NULL);
@@ -327,6 +354,9 @@ static bool get_current_write_cache(Object *obj, Error **errp)
 static const Property vhost_blk_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("vhost", VHostBlk, vhost, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("vhostdev", VHostBlk, vhostdev),
+    DEFINE_PROP_STRING("vhostfds", VHostBlk, vhostfds),
+    /* off: as if the module had no dirty log. */
+    DEFINE_PROP_BOOL("x-dirty-log", VHostBlk, use_dirty_log, true),
 };
 
 static void vhost_blk_instance_init(Object *obj)

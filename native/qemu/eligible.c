@@ -53,20 +53,17 @@ BlockDriverState *vblk_image_node(VHostBlk *v)
     return bs;
 }
 
-/*
- * The kernel reports every failed request to the guest. That is also what it does under enospc, the default for writes: a
- * guest whose image's file system is full sees an I/O error where virtio-blk would stop the VM.
- */
+/* A failed request is reported or held, see held.c; nobody but QEMU can call it a success. */
 static char *why_error_policy(BlockBackend *blk)
 {
     BlockdevOnError on_read = blk_get_on_error(blk, true);
     BlockdevOnError on_write = blk_get_on_error(blk, false);
 
-    if (on_read == BLOCKDEV_ON_ERROR_STOP || on_read == BLOCKDEV_ON_ERROR_IGNORE) {
+    if (on_read != BLOCKDEV_ON_ERROR_REPORT && on_read != BLOCKDEV_ON_ERROR_STOP) {
         return g_strdup_printf("the kernel can't follow rerror=%s", BlockdevOnError_str(on_read));
     }
-    if (on_write == BLOCKDEV_ON_ERROR_STOP || on_write == BLOCKDEV_ON_ERROR_IGNORE) {
-        return g_strdup_printf("the kernel can't follow werror=%s", BlockdevOnError_str(on_write));
+    if (on_write == BLOCKDEV_ON_ERROR_IGNORE) {
+        return g_strdup("the kernel can't follow werror=ignore");
     }
     return NULL;
 }
@@ -183,6 +180,9 @@ char *vblk_why_userspace(VHostBlk *v)
     }
     if (!virtio_device_ioeventfd_enabled(vdev)) {
         return g_strdup("the device has no ioeventfd");
+    }
+    if (!vblk_kernel_has_dirty_log(v) && (v->migrating || v->hdev.log_enabled)) {
+        return g_strdup("the VM is migrating, and the vhost_blk module has no dirty log");
     }
     if (v->queue_was_reset) {
         return g_strdup("the guest has reset a single queue");

@@ -1,12 +1,130 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The kernel's side of a disk: /dev/vhost-blk, its configuration, and the rings it serves.
+ * The kernel's side of a disk: /dev/vhost-blk, its events and its configuration.
  * The generic part of the vhost protocol (memory table, dirty log, rings) is QEMU's struct vhost_dev.
  */
 #include "vhost-blk.h"
 #include <sys/ioctl.h>
+#include "block/aio.h"
+#include "migration/blocker.h"
+#include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+
+/* Opens /dev/vhost-blk (or a member of an fd set, by its path), or takes the descriptor that the user handed over. */
+static int take_descriptor(VHostBlk *v, const char *path, Error **errp)
+{
+    Error *err = NULL;
+    int fd;
+
+    if (v->vhostfds) {
+        if (v->fds_taken) {
+            error_setg(errp, "the descriptor that vhostfds gave is closed; plug the disk again with another");
+            return -1;
+        }
+        fd = monitor_fd_param(monitor_cur(), v->vhostfds, errp);
+        if (fd >= 0) {
+            v->fds_taken = true;
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+        }
+        return fd;
+    }
+    fd = qemu_open(path, O_RDWR, &err);
+    if (fd < 0) {
+        error_setg(errp, "cannot open %s: %s%s", path, strerror(errno),
+                   errno == ENOENT ? "; is the module loaded (modprobe vhost_blk)?" : "");
+        error_free(err);
+    }
+    return fd;
+}
+
+/*
+ * The kernel refuses these two while it holds failed requests. They come from QEMU's core, at the start of a migration and at a
+ * change of the memory map, and must not fail: the stopped rings leave the requests to us.
+ */
+static int set_features(struct vhost_dev *dev, uint64_t features)
+{
+    VHostBlk *v = container_of(dev, VHostBlk, hdev);
+    int r = kernel_ops.vhost_set_features(dev, features);
+
+    if (r == -EBUSY && v->running) {
+        vblk_kernel_pause(v);
+        vblk_recheck_soon(v);
+        r = kernel_ops.vhost_set_features(dev, features);
+    }
+    return r;
+}
+
+static int set_mem_table(struct vhost_dev *dev, struct vhost_memory *mem)
+{
+    VHostBlk *v = container_of(dev, VHostBlk, hdev);
+    int r = kernel_ops.vhost_set_mem_table(dev, mem);
+
+    if (r == -EBUSY && v->running) {
+        vblk_kernel_pause(v);
+        vblk_recheck_soon(v);
+        r = kernel_ops.vhost_set_mem_table(dev, mem);
+    }
+    return r;
+}
+
+/* Runs in nested event loops too: a drain waits for it. */
+static void drained(EventNotifier *notifier)
+{
+    VHostBlk *v = container_of(notifier, VHostBlk, drained);
+
+    event_notifier_test_and_clear(notifier);
+    if (v->running && v->resting && vblk_kernel_rested(v)) {
+        vblk_recheck_soon(v);
+    }
+}
+
+/* Runs in the main loop itself. */
+static void request_held(EventNotifier *notifier)
+{
+    VHostBlk *v = container_of(notifier, VHostBlk, held);
+
+    event_notifier_test_and_clear(notifier);
+    if (v->running) {
+        vblk_kernel_rest(v);
+        vblk_recheck(v);
+    }
+}
+
+static bool listen_to_events(VHostBlk *v, int fd, Error **errp)
+{
+    struct vhost_blk_event event = { .event = VHOST_BLK_EVENT_DRAINED };
+    int r = event_notifier_init(&v->drained, 0);
+
+    if (r < 0) {
+        goto fail;
+    }
+    r = event_notifier_init(&v->held, 0);
+    if (r < 0) {
+        goto fail_held;
+    }
+    event.fd = event_notifier_get_fd(&v->drained);
+    r = ioctl(fd, VHOST_BLK_SET_EVENT, &event) < 0 ? -errno : 0;
+    if (r == 0) {
+        event = (struct vhost_blk_event) { VHOST_BLK_EVENT_HELD, event_notifier_get_fd(&v->held) };
+        r = ioctl(fd, VHOST_BLK_SET_EVENT, &event) < 0 ? -errno : 0;
+    }
+    if (r < 0) {
+        goto fail_set;
+    }
+    aio_set_event_notifier(qemu_get_aio_context(), &v->drained, drained, NULL, NULL);
+    event_notifier_set_handler(&v->held, request_held);
+    return true;
+
+fail_set:
+    event_notifier_cleanup(&v->held);
+fail_held:
+    event_notifier_cleanup(&v->drained);
+fail:
+    error_setg_errno(errp, -r, "the events of the kernel can't be listened to");
+    return false;
+}
 
 /* Returns the descriptor of an initialized hdev, or -1. */
 static int open_and_init(VHostBlk *v, Error **errp)
@@ -15,13 +133,9 @@ static int open_and_init(VHostBlk *v, Error **errp)
     const char *path = v->vhostdev ? v->vhostdev : "/dev/vhost-blk";
     uint32_t queues = s->conf.num_queues;
     struct vhost_blk_info info = { 0 };
-    uint64_t features;
-    int fd;
+    int fd = take_descriptor(v, path, errp);
 
-    fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
-        error_setg(errp, "cannot open %s: %s%s", path, strerror(errno),
-                   errno == ENOENT ? "; is the module loaded (modprobe vhost_blk)?" : "");
         return -1;
     }
     if (ioctl(fd, VHOST_BLK_GET_INFO, &info) < 0) {
@@ -42,20 +156,25 @@ static int open_and_init(VHostBlk *v, Error **errp)
         error_setg_errno(errp, errno, "%s refused %u queues", path, queues);
         goto fail;
     }
-    if (ioctl(fd, VHOST_GET_FEATURES, &features) < 0) {
-        error_setg_errno(errp, errno, "%s told no features", path);
-        goto fail;
-    }
-    /* QEMU would forbid migration for the whole VM because of one such device. */
-    if (!(features & (1ULL << VHOST_F_LOG_ALL))) {
-        error_setg(errp, "the vhost_blk module has no dirty log, which migration needs");
-        goto fail;
-    }
 
     v->vqs = g_new0(struct vhost_virtqueue, queues);
     v->hdev = (struct vhost_dev) { .nvqs = queues, .vqs = v->vqs };
     /* From here on the descriptor is hdev's, which closes it when its initialization fails. */
     if (vhost_dev_init(&v->hdev, (void *)(uintptr_t)fd, VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+        g_clear_pointer(&v->vqs, g_free);
+        return -1;
+    }
+    if (!v->use_dirty_log) {
+        v->hdev.features &= ~(1ULL << VHOST_F_LOG_ALL);
+    }
+    /* A device without a dirty log is out of the kernel while the VM migrates; others need not suffer for it. */
+    migrate_del_blocker(&v->hdev.migration_blocker);
+    v->ops = kernel_ops;
+    v->ops.vhost_set_features = set_features;
+    v->ops.vhost_set_mem_table = set_mem_table;
+    v->hdev.vhost_ops = &v->ops;
+    if (!listen_to_events(v, fd, errp)) {
+        vhost_dev_cleanup(&v->hdev);
         g_clear_pointer(&v->vqs, g_free);
         return -1;
     }
@@ -83,55 +202,67 @@ bool vblk_kernel_open(VHostBlk *v)
     return v->fd >= 0;
 }
 
-static VHostBlkCounters counters_of_descriptor(VHostBlk *v)
-{
-    VHostBlkCounters sum = { 0 };
-
-    for (unsigned i = 0; v->fd >= 0 && i < v->hdev.nvqs; i++) {
-        struct vhost_blk_stats stats = { .queue = i };
-
-        if (ioctl(v->fd, VHOST_BLK_GET_STATS, &stats) < 0) {
-            continue;
-        }
-        sum.running_queues += stats.running;
-        sum.requests += stats.reads + stats.writes + stats.flushes + stats.others;
-        sum.errors += stats.errors;
-    }
-    return sum;
-}
-
-VHostBlkCounters vblk_kernel_counters(VHostBlk *v)
-{
-    VHostBlkCounters sum = counters_of_descriptor(v);
-
-    sum.requests += v->past_requests;
-    sum.errors += v->past_errors;
-    return sum;
-}
-
 void vblk_kernel_close(VHostBlk *v)
 {
-    VHostBlkCounters sum;
-
     if (v->fd < 0) {
         return;
     }
-    sum = counters_of_descriptor(v);
-    v->past_requests += sum.requests;
-    v->past_errors += sum.errors;
+    vblk_counters_keep(v);
+    aio_set_event_notifier(qemu_get_aio_context(), &v->drained, NULL, NULL, NULL);
+    event_notifier_set_handler(&v->held, NULL);
     v->fd = -1;
     vhost_dev_cleanup(&v->hdev);
+    event_notifier_cleanup(&v->drained);
+    event_notifier_cleanup(&v->held);
     g_clear_pointer(&v->vqs, g_free);
+}
+
+bool vblk_kernel_has_dirty_log(VHostBlk *v)
+{
+    return v->hdev.features & (1ULL << VHOST_F_LOG_ALL);
+}
+
+/* A failed request under "stop", and one that met a full disk under "enospc", is not the guest's to know of. */
+static uint32_t hold_flags(BlockBackend *blk)
+{
+    BlockdevOnError on_write = blk_get_on_error(blk, false);
+    uint32_t flags = 0;
+
+    if (blk_get_on_error(blk, true) == BLOCKDEV_ON_ERROR_STOP) {
+        flags |= VHOST_BLK_CONFIG_HOLD_READ;
+    }
+    if (on_write == BLOCKDEV_ON_ERROR_STOP) {
+        flags |= VHOST_BLK_CONFIG_HOLD_WRITE;
+    } else if (on_write == BLOCKDEV_ON_ERROR_ENOSPC) {
+        flags |= VHOST_BLK_CONFIG_HOLD_ENOSPC;
+    }
+    return flags;
+}
+
+/* A flush goes down to the image, whatever the nodes above it say; a discard must be allowed by each of them. */
+static uint32_t cache_flags(BlockDriverState *bs, BlockDriverState *image)
+{
+    uint32_t flags = 0;
+
+    if (image->open_flags & BDRV_O_NO_FLUSH) {
+        flags |= VHOST_BLK_CONFIG_NO_FLUSH;
+    }
+    if (!(bs->open_flags & image->open_flags & BDRV_O_UNMAP)) {
+        flags |= VHOST_BLK_CONFIG_NO_UNMAP;
+    }
+    return flags;
 }
 
 static void describe_disk(VHostBlk *v, struct vhost_blk_config *config)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
     BlockDriverState *bs = blk_bs(s->blk);
+    BlockDriverState *image = vblk_image_node(v);
     const char *serial = s->conf.serial ? s->conf.serial : "";
     int64_t length = blk_getlength(s->blk);
 
     memset(config, 0, sizeof(*config));
+    config->flags = hold_flags(s->blk) | cache_flags(bs, image);
     if (!blk_is_writable(s->blk)) {
         config->flags |= VHOST_BLK_CONFIG_READ_ONLY;
     }
@@ -139,7 +270,7 @@ static void describe_disk(VHostBlk *v, struct vhost_blk_config *config)
         config->flags |= VHOST_BLK_CONFIG_WRITETHROUGH;
     }
     config->capacity = length > 0 ? QEMU_ALIGN_DOWN(length, BDRV_SECTOR_SIZE) : 0;
-    config->offset = bs == vblk_image_node(v) ? 0 : vblk_raw_format_offset(bs);
+    config->offset = bs == image ? 0 : vblk_raw_format_offset(bs);
     memcpy(config->serial, serial, MIN(strlen(serial), sizeof(config->serial)));
 }
 
@@ -147,6 +278,10 @@ bool vblk_kernel_configure(VHostBlk *v, Error **errp)
 {
     struct vhost_blk_config config;
 
+    if (!vblk_image_node(v)) {
+        error_setg(errp, "the drive is no longer a raw image");
+        return false;
+    }
     describe_disk(v, &config);
     if (memcmp(&config, &v->config, sizeof(config)) == 0) {
         return true;
@@ -158,108 +293,6 @@ bool vblk_kernel_configure(VHostBlk *v, Error **errp)
     }
     v->config = config;
     return true;
-}
-
-/* Binds an image (or -1: none) to every ring that the guest has set up. */
-static int set_backends(VHostBlk *v, int image_fd)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(v);
-
-    for (unsigned i = 0; i < v->hdev.nvqs; i++) {
-        struct vhost_vring_file file = { .index = i, .fd = image_fd };
-        int r;
-
-        if (!virtio_queue_get_desc_addr(vdev, i)) {
-            continue;
-        }
-        r = RETRY_ON_EINTR(ioctl(v->fd, VHOST_BLK_SET_BACKEND, &file));
-        if (r < 0) {
-            return -errno;
-        }
-    }
-    return 0;
-}
-
-/* The kernel ate the kicks of the time without a backend, and those before it. */
-static void kick_all(VHostBlk *v)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(v);
-
-    for (unsigned i = 0; i < v->hdev.nvqs; i++) {
-        if (virtio_queue_get_desc_addr(vdev, i)) {
-            event_notifier_set(virtio_queue_get_host_notifier(virtio_get_queue(vdev, i)));
-        }
-    }
-}
-
-static void mark_graph_written(VHostBlk *v)
-{
-    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-    for (; bs; bs = bs->file ? bs->file->bs : NULL) {
-        vblk_mark_written(bs);
-    }
-}
-
-bool vblk_kernel_resume(VHostBlk *v, Error **errp)
-{
-    BlockDriverState *image = vblk_image_node(v);
-    int r;
-
-    if (!image) {
-        error_setg(errp, "the drive is no longer a raw image");
-        return false;
-    }
-    if (!vblk_kernel_configure(v, errp)) {
-        return false;
-    }
-    v->image_fd = vblk_file_posix_fd(image);
-    r = set_backends(v, v->image_fd);
-    if (r < 0) {
-        error_setg_errno(errp, -r, "the kernel refused the image '%s'", image->filename);
-        set_backends(v, -1);
-        return false;
-    }
-    v->paused = false;
-    kick_all(v);
-    return true;
-}
-
-/*
- * The kernel kept a ring. Closing the descriptor makes it finish and let go; by then all that it took from the ring is
- * in the used ring.
- */
-static void force_rings_back(VHostBlk *v)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(v);
-    unsigned count = v->hdev.nvqs;
-
-    vhost_dev_stop(&v->hdev, vdev, false);
-    vblk_kernel_close(v);
-    v->no_kernel = g_strdup("the kernel did not stop a ring");
-    for (unsigned i = 0; i < count; i++) {
-        if (virtio_queue_get_desc_addr(vdev, i)) {
-            virtio_queue_restore_last_avail_idx(vdev, i);
-            virtio_queue_update_used_idx(vdev, i);
-        }
-    }
-}
-
-void vblk_kernel_pause(VHostBlk *v)
-{
-    int r;
-
-    if (v->paused) {
-        return;
-    }
-    r = set_backends(v, -1);
-    if (r < 0) {
-        error_report("vhost-blk: the kernel did not stop a ring: %s", strerror(-r));
-        force_rings_back(v);
-    }
-    v->paused = true;
-    mark_graph_written(v);
 }
 
 bool vblk_kernel_start(VHostBlk *v, Error **errp)
@@ -289,6 +322,7 @@ bool vblk_kernel_start(VHostBlk *v, Error **errp)
 void vblk_kernel_stop(VHostBlk *v)
 {
     vblk_kernel_pause(v);
+    vblk_account(v);
     if (v->fd >= 0) {
         vhost_dev_stop(&v->hdev, VIRTIO_DEVICE(v), false);
     }

@@ -15,12 +15,17 @@
  */
 #include "vhost-blk.h"
 #include "block/aio.h"
+#include "migration/misc.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "system/runstate.h"
 
 /* What drain doesn't announce (throttling, bitmaps, a new descriptor) is seen no later than this, in milliseconds. */
 #define RECHECK_INTERVAL 1000
+
+/* How long the monitor is kept waiting for requests in flight before a switch goes on without it, in milliseconds. */
+#define PATIENCE 100
 
 static VirtioBusState *bus_of(VHostBlk *v)
 {
@@ -158,6 +163,9 @@ void vblk_stop_ioeventfd(VirtIODevice *vdev)
     VHostBlk *v = VHOST_BLK(vdev);
 
     v->switching = true;
+    if (!runstate_is_running()) {
+        vblk_rest_all();
+    }
     if (v->running) {
         stop_kernel(v);
     } else {
@@ -181,11 +189,22 @@ static void refresh_kernel(VHostBlk *v)
     bool ok;
 
     if (!v->paused && v->image_fd != vblk_file_posix_fd(vblk_image_node(v))) {
-        vblk_kernel_pause(v);
+        vblk_kernel_rest(v);
+        if (!v->paused) {
+            return;
+        }
     }
     ok = v->paused ? vblk_kernel_resume(v, &err) : vblk_kernel_configure(v, &err);
     if (!ok) {
         remember_failure(v, err);
+        vblk_leave_kernel(v);
+    }
+}
+
+void vblk_leave_kernel(VHostBlk *v)
+{
+    vblk_kernel_rest(v);
+    if (vblk_kernel_await_rest(v, PATIENCE)) {
         vblk_restart_datapath(v);
     }
 }
@@ -198,10 +217,16 @@ void vblk_recheck(VHostBlk *v)
     if (v->switching || !bus_of(v)->ioeventfd_started || blk_in_drain(VIRTIO_BLK(v)->blk)) {
         return;
     }
+    /* And so does the end of a rest. */
+    if (v->running && !vblk_kernel_rested(v)) {
+        return;
+    }
     why = vblk_why_userspace(v);
     if (v->running && !why) {
         refresh_kernel(v);
-    } else if (v->running || !why) {
+    } else if (v->running) {
+        vblk_leave_kernel(v);
+    } else if (!why) {
         vblk_restart_datapath(v);
     }
 }
@@ -215,6 +240,7 @@ static void recheck_timer(void *opaque)
 {
     VHostBlk *v = opaque;
 
+    vblk_account(v);
     vblk_recheck(v);
     timer_mod(v->recheck_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + RECHECK_INTERVAL);
 }
@@ -232,12 +258,20 @@ static void drained_begin(void *opaque)
     VirtIOBlock *s = VIRTIO_BLK(v);
 
     if (v->running) {
-        vblk_kernel_pause(v);
+        vblk_kernel_rest(v);
     } else if (s->ioeventfd_started) {
         for (unsigned i = 0; i < s->conf.num_queues; i++) {
             virtio_queue_aio_detach_host_notifier(virtio_get_queue(VIRTIO_DEVICE(v), i), s->vq_aio_context[i]);
         }
     }
+}
+
+/* The eventfd that tells the end of a rest is in the context that a drain polls. */
+static bool drained_poll(void *opaque)
+{
+    VHostBlk *v = opaque;
+
+    return v->running && !vblk_kernel_rested(v);
 }
 
 static void drained_end(void *opaque)
@@ -279,7 +313,22 @@ static const BlockDevOps block_ops = {
     .resize_cb = resized,
     .drained_begin = drained_begin,
     .drained_end = drained_end,
+    .drained_poll = drained_poll,
 };
+
+/* Without a dirty log, what the kernel writes to guest memory would be missing at the destination. */
+static int migration_event(NotifierWithReturn *notifier, MigrationEvent *event, Error **errp)
+{
+    VHostBlk *v = container_of(notifier, VHostBlk, migration_notifier);
+
+    v->migrating = event->type == MIG_EVENT_PRECOPY_SETUP;
+    if (v->migrating && v->running && !vblk_kernel_has_dirty_log(v)) {
+        vblk_restart_datapath(v);
+    } else {
+        vblk_recheck_soon(v);
+    }
+    return 0;
+}
 
 void vblk_switch_init(VHostBlk *v)
 {
@@ -288,10 +337,12 @@ void vblk_switch_init(VHostBlk *v)
     v->recheck_timer = timer_new_ms(QEMU_CLOCK_REALTIME, recheck_timer, v);
     timer_mod(v->recheck_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + RECHECK_INTERVAL);
     blk_set_dev_ops(VIRTIO_BLK(v)->blk, &block_ops, v);
+    migration_add_notifier(&v->migration_notifier, (MigrationNotifyFunc)migration_event);
 }
 
 void vblk_switch_cleanup(VHostBlk *v)
 {
+    migration_remove_notifier(&v->migration_notifier);
     g_clear_pointer(&v->recheck_bh, qemu_bh_delete);
     g_clear_pointer(&v->recheck_timer, timer_free);
     g_clear_pointer(&v->failure, g_free);

@@ -257,7 +257,7 @@ describe('the end of a disk', () => {
 
   test.each([
     ['qcow2', { driver: 'qcow2' }, "driver 'qcow2'"],
-    ['werror=stop', { device: { werror: 'stop' } }, 'werror=stop'],
+    ['werror=ignore', { device: { werror: 'ignore' } }, 'werror=ignore'],
   ])('%s is served from userspace, with the reason', async (name, options, words) => {
     const path = await makeImage(lab, `other-${name}`, 16)
     const raw = 'driver' in options ? { driver: options.driver } : {}

@@ -11,6 +11,16 @@ export interface VhostState {
   'running-queues': number
   requests: number
   errors: number
+  inflight: number
+  held: number
+  reads: number
+  writes: number
+  flushes: number
+  discards: number
+  'read-bytes': number
+  'write-bytes': number
+  'read-time-ns': number
+  'write-time-ns': number
 }
 
 const mebibyte = 1 << 20
@@ -169,14 +179,19 @@ export class Migration {
     if (status !== 'pre-switchover') throw new Error(`migration: ${status} instead of pre-switchover`)
   }
 
-  /** Switches over and waits until the destination runs. */
-  async finish(): Promise<void> {
+  /** Switches over; the destination has the VM, running or not as it was. */
+  async complete(): Promise<void> {
     await this.#source.ask('migrate-continue', { state: 'pre-switchover' })
     await eventually(
       () => this.status(),
       (status) => status === 'completed',
       60,
     )
+  }
+
+  /** Switches over and waits until the destination runs. */
+  async finish(): Promise<void> {
+    await this.complete()
     await eventually(
       async () => (await this.#destination.ask('query-status')) as { running: boolean },
       ({ running }) => running,
