@@ -4,7 +4,7 @@
  * the BTF of the packaged vhost.ko:
  *
  *   vhost-header RELEASE vhost.ko BASE-BTF Module.symvers PUBLIC-HEADER… > vhost_gen.h
- *   vhost-header --payload bzImage > compressed-vmlinux
+ *   vhost-header --payload bzImage > vmlinux    (still packed unless it is LZ4)
  *
  * What it defines:
  *  - the vhost_* structures, enumerations and typedefs that the public headers lack, each with a _Static_assert of
@@ -14,9 +14,10 @@
  *    of arguments), HAVE_vq_<member> and HAVE_vhost_dev_<member>. Version numbers would mislead: stable kernels carry
  *    backports.
  *
- * BTF knows no __user: sparse needs casts where these pointers are used.
+ * BTF knows no __user, which sparse wants: pointers into the guest or the caller are known by their names.
  */
 #include "btf.h"
+#include "lz4.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,6 +143,17 @@ static char *enumerators(const struct btf_type *type)
 	return format("%s}", text);
 }
 
+/* Names by which drivers/vhost/vhost.h calls addresses of user space. */
+static bool is_user_pointer(const char *name)
+{
+	static const char *const names[] = { "argp", "desc", "avail", "used", "log_base" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
 /* C reads declarations from the name outwards, BTF from the outside in: name grows while the chain is walked. */
 static char *declare(uint32_t id, const char *name)
 {
@@ -155,6 +167,8 @@ static char *declare(uint32_t id, const char *name)
 	case BTF_KIND_UNKN:
 		return format("void%s%s", space, name);
 	case BTF_KIND_PTR:
+		if (is_user_pointer(name))
+			return declare(type->type, format("__user *%s", name));
 		inner = btf_kind(btf_type(btf, type->type));
 		return declare(type->type, inner == BTF_KIND_ARRAY || inner == BTF_KIND_FUNC_PROTO ?
 					   format("(*%s)", name) : format("*%s", name));
@@ -393,7 +407,7 @@ static void check_release(struct blob module, const char *release)
 /* Documentation/arch/x86/boot.rst: payload_offset and payload_length count from the protected-mode code. */
 static int write_payload(const char *path)
 {
-	struct blob image = read_whole_file(path);
+	struct blob image = read_whole_file(path), payload;
 	uint64_t setup, offset, length;
 	uint32_t word;
 
@@ -407,7 +421,10 @@ static int write_payload(const char *path)
 	length = word - 4ULL;
 	if (word < 4 || offset > image.size || length > image.size - offset)
 		die("%s: its payload lies outside the file", path);
-	if (fwrite(image.data + offset, 1, length, stdout) != length || fflush(stdout))
+	payload = (struct blob){ path, image.data + offset, length };
+	if (is_lz4(payload))
+		payload = lz4_unpack(payload);
+	if (fwrite(payload.data, 1, payload.size, stdout) != payload.size || fflush(stdout))
 		die("cannot write the payload: %m");
 	return 0;
 }
