@@ -4,6 +4,7 @@ import { constants } from 'node:os'
 import { parseArgs } from 'node:util'
 import { Lab } from './lab.ts'
 import { kill, machinePid } from './machine.ts'
+import { hostKernels } from './setup/kernels.ts'
 
 const usage = `usage: script/lab up|status|down|logs|shell [OPTIONS]
        script/lab exec [OPTIONS] -- CMD [ARG…]
@@ -21,7 +22,7 @@ The lab is an emulated machine with KVM in which the project is built and instal
   --icount       instruction-counted time: repeatable measurements
   --smp N        virtual CPUs (default 1; more is unstable once guests run under emulation)
   --memory MIB   (default 2560)
-  --kernel FILE  boot this kernel instead of the distribution's
+  --kernel NAME  boot this kernel instead of the distribution's: ${Object.keys(hostKernels).join(', ')}, or a kernel image
   --append TEXT  more of the kernel's command line`
 
 const options = {
@@ -77,7 +78,7 @@ async function running(request: Request): Promise<Lab> {
   if (up) return up
   const lab = await Lab.start({ name: request.name, keep: true, report, ...request.machine })
   // As on a host whose modules-load.d names it.
-  if (!request.machine.kernel) await lab.check(['modprobe', 'vhost_blk'])
+  if (!request.machine.kernel || request.machine.kernel in hostKernels) await lab.check(['modprobe', 'vhost_blk'])
   return lab
 }
 

@@ -14,6 +14,7 @@ import {
   machinePid,
   startMachine,
 } from './machine.ts'
+import { hostKernels } from './setup/kernels.ts'
 import { runDir } from './setup/paths.ts'
 
 export interface ExecResult {
@@ -34,7 +35,7 @@ export interface ExecOptions {
 
 /** What goes into L1's saved state beside the booted machine: a booted guest, where guests are to be had. */
 async function furnish(agent: AgentClient, paths: MachinePaths, options: MachineOptions): Promise<void> {
-  if (options.icount || options.smp > 1 || options.append) return
+  if (options.icount || options.smp > 1 || options.append || options.kernel) return
   const lab = new Lab(paths, agent)
   await lab.check(mountProject)
   await saveGuest(lab)
@@ -72,7 +73,7 @@ export class Lab {
     const paths = Lab.paths(name)
     try {
       const lab = new Lab(paths, await startMachine({ ...defaultOptions, ...machine }, paths, report, furnish))
-      await lab.#install()
+      await lab.#install(machine.kernel)
       return lab
     } catch (error) {
       const console = await readFile(paths.console, 'utf8').catch(() => '')
@@ -91,9 +92,17 @@ export class Lab {
   }
 
   /** Mounts the project's disk and installs the module, unless an earlier caller of this machine did. */
-  async #install(): Promise<void> {
-    const commands = [['mount', '-o', 'ro', '/dev/vdb', '/opt/vblk'], ['/opt/vblk/lab/install']]
-    for (const argv of commands) await this.check(argv)
+  async #install(kernel: string | undefined): Promise<void> {
+    await this.check(mountProject)
+    if (kernel === undefined || !(kernel in hostKernels)) {
+      await this.check(['/opt/vblk/lab/install'])
+      return
+    }
+    const mounted = '/run/vblk-modules'
+    await this.check(['mkdir', '-p', mounted])
+    await this.check(['mount', '-o', 'ro', '/dev/vdc', mounted])
+    await this.check(['/opt/vblk/lab/install', mounted])
+    await this.check(['umount', mounted])
   }
 
   /**

@@ -10,13 +10,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { closeFd, openFd, tryLock } from '../../src/host/fd.ts'
 import { QmpClient } from '../../src/qmp/client.ts'
 import { AgentClient } from './agent-client.ts'
-import { labFiles, runDir, top } from './setup/paths.ts'
+import { type HostKernel, hostKernels } from './setup/kernels.ts'
+import { cache, labFiles, runDir, top } from './setup/paths.ts'
 import { run } from './setup/run.ts'
-import { stageKey } from './setup/stage.ts'
+import { ensure, stageKey } from './setup/stage.ts'
 import {
+  initrd as defaultInitrd,
   kernel as defaultKernel,
   guestStage,
-  initrd,
   initrdStage,
   machineImage,
   machineStage,
@@ -32,7 +33,10 @@ export interface MachineOptions {
   memory: number
   /** Let it run on when this process ends. */
   keep: boolean
-  /** A kernel image instead of the distribution's; always booted cold. */
+  /**
+   * A kernel of setup/kernels.ts by its name (made if it is not there yet), or a kernel image, always booted cold and
+   * without modules of its own.
+   */
   kernel?: string | undefined
   /** More of the kernel's command line, like `slub_debug=FZPU`. */
   append?: string | undefined
@@ -75,11 +79,18 @@ interface Disk {
   snapshot: boolean
 }
 
+/** The kernel of that name; undefined for an image, and for the lab's own. */
+const hostKernel = ({ kernel }: MachineOptions): HostKernel | undefined => (kernel ? hostKernels[kernel] : undefined)
+
 function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, incoming: boolean): string[] {
   // AVX off: not needed here, and nested emulation of it has been a source of faults.
   const cpu = hasHardwareVirtualization()
     ? ['-accel', 'kvm', '-cpu', 'host']
     : ['-accel', options.icount ? 'tcg,thread=single' : 'tcg', '-cpu', 'EPYC,+svm,+npt,-avx,-avx2']
+  const { image, initrd, moduleImage } = hostKernel(options) ?? {
+    image: options.kernel ?? defaultKernel,
+    initrd: defaultInitrd,
+  }
   const append = [
     'console=ttyS0',
     'loglevel=6',
@@ -108,7 +119,7 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
     '-display',
     'none',
     '-kernel',
-    options.kernel ?? defaultKernel,
+    image,
     '-initrd',
     initrd,
     '-append',
@@ -121,6 +132,14 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
     `if=none,id=project,file=${projectImage},format=raw,readonly=on`,
     '-device',
     'virtio-blk-pci,drive=project',
+    ...(moduleImage
+      ? [
+          '-drive',
+          `if=none,id=modules,file=${moduleImage},format=raw,readonly=on`,
+          '-device',
+          'virtio-blk-pci,drive=modules',
+        ]
+      : []),
     '-device',
     'virtio-rng-pci',
     '-device',
@@ -219,15 +238,17 @@ interface WarmState {
 }
 
 /** One saved state for each set of options that tests use; what else it depends on is in the key. */
-function warmStateName({ smp, icount, memory, append }: MachineOptions): string {
-  const parts = ['warm', smp, ...(icount ? ['icount'] : []), memory]
+function warmStateName({ smp, icount, memory, kernel, append }: MachineOptions): string {
+  const parts = ['warm', smp, ...(icount ? ['icount'] : []), memory, ...(kernel ? [kernel] : [])]
   if (append) parts.push(createHash('sha256').update(append).digest('hex').slice(0, 8))
   return parts.join('-')
 }
 
 async function warmStateKey(options: MachineOptions): Promise<string> {
   const guest = await readFile(join(import.meta.dirname, 'guest.ts'), 'utf8')
-  const parts = [await stageKey(machineStage), await stageKey(initrdStage), await stageKey(guestStage), guest]
+  const named = hostKernel(options)
+  const stages = [machineStage, initrdStage, guestStage, ...(named ? [named.stage] : [])]
+  const parts = [...(await Promise.all(stages.map(stageKey))), guest]
   // The command line says all that the options do.
   parts.push(
     commandLine(options, machinePaths(''), { path: '', snapshot: false }, false).join('\0'),
@@ -315,7 +336,17 @@ async function freshWarmState(
 }
 
 /**
- * Starts L1 from its saved state, or cold if a kernel is given.
+ * Makes a kernel of setup/kernels.ts and the module for it, whatever is missing or stale.
+ *
+ * @throws KernelUnavailable if the archive has it no more
+ */
+export async function ensureKernel(kernel: HostKernel, report: (line: string) => void): Promise<void> {
+  await mkdir(join(cache, 'kernels'), { recursive: true })
+  await exclusively(join(cache, 'kernels/lock'), () => ensure([kernel.moduleStage], report))
+}
+
+/**
+ * Starts L1 from its saved state, or cold if a kernel image is given.
  *
  * @returns the agent in it, answering
  */
@@ -326,7 +357,9 @@ export async function startMachine(
   furnish: Furnish,
 ): Promise<AgentClient> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 })
-  if (options.kernel) {
+  const named = hostKernel(options)
+  if (named) await ensureKernel(named, report)
+  else if (options.kernel) {
     const overlay = join(paths.dir, 'system.qcow2')
     await newOverlay(overlay)
     return await coldBoot(options, paths, { path: overlay, snapshot: false })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { chmod, copyFile, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { execa } from 'execa'
@@ -11,8 +11,10 @@ interface Contents {
   init: string
   /** Go to /bin, with the shared libraries that they need if `libraryRoot` is given. */
   programs: string[]
-  /** Path in the archive → compressed module (.ko.xz), stored expanded: busybox's insmod reads no xz. */
+  /** Path in the archive → module, stored expanded if it is compressed (.ko.xz): busybox's insmod reads no xz. */
   modules: Record<string, string>
+  /** Path in the archive → folder to copy. */
+  trees?: Record<string, string>
   directories: string[]
   libraryRoot?: string
 }
@@ -34,10 +36,16 @@ export async function writeInitramfs(out: string, contents: Contents): Promise<v
         for (const library of await sharedLibraries(program)) await put(await realpath(join(root, library)), library)
     }
     for (const [to, from] of Object.entries(contents.modules)) {
+      if (!from.endsWith('.xz')) {
+        await put(from, to, 0o644)
+        continue
+      }
       const { stdout } = await execa('xz', ['--decompress', '--stdout', from], { encoding: 'buffer' })
       await mkdir(dirname(join(tree, to)), { recursive: true })
       await writeFile(join(tree, to), stdout)
     }
+    for (const [to, from] of Object.entries(contents.trees ?? {}))
+      await cp(from, join(tree, to), { recursive: true, verbatimSymlinks: true })
     await mkdir(dirname(out), { recursive: true })
     await pack(tree, out)
   } finally {
@@ -55,7 +63,8 @@ async function sharedLibraries(program: string): Promise<string[]> {
 async function pack(tree: string, out: string): Promise<void> {
   const names = await run('find', ['.', '-mindepth', '1'], { cwd: tree })
   const cpio = ['cpio', '--create', '--format=newc', '--owner=0:0', '--quiet', `--directory=${tree}`]
-  const archive = await execa(join(top, 'script/in-root'), cpio, { input: `${names}\n`, encoding: 'buffer' })
-  const { stdout } = await execa('gzip', ['-1', '--stdout'], { input: archive.stdout, encoding: 'buffer' })
+  const options = { encoding: 'buffer', maxBuffer: 2 ** 30 } as const
+  const archive = await execa(join(top, 'script/in-root'), cpio, { ...options, input: `${names}\n` })
+  const { stdout } = await execa('gzip', ['-1', '--stdout'], { ...options, input: archive.stdout })
   await writeFile(out, stdout)
 }

@@ -318,7 +318,8 @@ export const projectStage: Stage = {
     await copy(fuzzer, 'lab/bin/fuzz')
     await copy(join(top, 'test/lab/machine/install'), 'lab/install')
     await chmod(join(tree, 'lab/install'), 0o755)
-    await copy(await indexModules(kver), 'lab/modules')
+    const index = join(labFiles, 'modules')
+    await copy(await indexModules(root, kver, join(kmodDir, kver, 'vhost_blk.ko'), index), 'lab/modules')
     const next = `${projectImage}.new`
     await rm(next, { force: true })
     // A fixed size: a warm start exchanges the content under a disk whose size the saved machine knows.
@@ -327,15 +328,22 @@ export const projectStage: Stage = {
   },
 }
 
-/** What depmod makes of the distribution's modules and ours together, so that L1 needn't run it at every start. */
-async function indexModules(kver: string): Promise<string> {
-  const base = await emptied(join(labFiles, 'modules'))
+/**
+ * What depmod makes of a kernel's own modules and ours together, so that L1 needn't run it at every start.
+ *
+ * @param from the root in which the kernel's packages are
+ * @param base a folder to make it in
+ * @returns the folder with our module, the index and the release's name
+ */
+export async function indexModules(from: string, kver: string, module: string, base: string): Promise<string> {
+  await emptied(base)
   const dir = join(base, 'lib/modules', kver)
+  const own = join(from, 'usr/lib/modules', kver)
   await mkdir(join(dir, 'updates'), { recursive: true })
-  await symlink(join(root, 'lib/modules', kver, 'kernel'), join(dir, 'kernel'))
-  for (const name of await readdir(join(root, 'lib/modules', kver)))
-    if (/^modules\.(order|builtin)/.test(name)) await copyFile(join(root, 'lib/modules', kver, name), join(dir, name))
-  await copyFile(join(kmodDir, kver, 'vhost_blk.ko'), join(dir, 'updates/vhost_blk.ko'))
+  await symlink(join(own, 'kernel'), join(dir, 'kernel'))
+  for (const name of await readdir(own))
+    if (/^modules\.(order|builtin)/.test(name)) await copyFile(join(own, name), join(dir, name))
+  await copyFile(module, join(dir, 'updates/vhost_blk.ko'))
   await runInRoot(['depmod', '-b', base, kver])
   await rm(join(dir, 'kernel'))
   await writeFile(join(dir, 'release'), `${kver}\n`)
