@@ -42,8 +42,10 @@ const memory = { size: 64, memory_backed: 1, discard: 1 }
  */
 export async function prepareRing(lab: Lab): Promise<string[]> {
   await loadNullBlk(lab)
-  // A volatile cache without FUA: a durable write shows as a flush of the device.
-  const cached = await makeNullBlk(lab, 'ring-cached', { ...memory, cache_size: 8, fua: 0 })
+  // A volatile cache without FUA: a durable write shows as a flush of the device. Before 6.8 there is always FUA.
+  const canDoWithoutFua = (await lab.check(['cat', '/sys/kernel/config/nullb/features'])).split(',').includes('fua')
+  const fua = canDoWithoutFua ? { fua: 0 } : {}
+  const cached = await makeNullBlk(lab, 'ring-cached', { ...memory, cache_size: 8, ...fua })
   const slow = await makeNullBlk(lab, 'ring-slow', { ...memory, irqmode: 2, completion_nsec: 100_000_000 })
   // An ext4 of its own: some cases freeze it.
   const disk = await makeNullBlk(lab, 'ring-files', memory)

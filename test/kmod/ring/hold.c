@@ -156,8 +156,10 @@ static void hold_fail(void)
 		EQUAL(vm_held(vm, 0, held, 2), 3, "held requests with room for two");
 		EQUAL(held[2].type, 0, "the entry behind the room");
 		EQUAL(vm_held(vm, 0, held, 4), 3, "held requests");
+		/* They may fail in another order than they were made available in. */
 		for (unsigned int i = 0; i < 3 && !round; i++) {
-			EQUAL(held[i].head, heads[i], "head");
+			CHECK(held[0].head == heads[i] || held[1].head == heads[i] || held[2].head == heads[i],
+			      "head %u is not among the held", heads[i]);
 			EQUAL(held[i].error, EIO, "error");
 		}
 		event_came(event, 0);

@@ -204,8 +204,8 @@ static void broken_ring(void)
 			ring->avail->idx += RING_NUM + 5;
 			break;
 		case 1: /* a chain that bites its tail */
-			ring->desc[4].next = 3;
-			ring->desc[5] = (struct vring_desc){ DATA, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 3 };
+			ring->desc[4].next = 5;
+			ring->desc[5] = (struct vring_desc){ DATA, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 4 };
 			ring->desc[4].flags |= VRING_DESC_F_NEXT;
 			break;
 		case 2: /* outside guest memory */

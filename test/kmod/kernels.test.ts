@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One source for every host's kernel: the same cases on other releases' kernels, and with more than one CPU.
+import { describe, test } from '@jest/globals'
+import { ensureKernel } from '../lab/machine.ts'
+import { hostKernels, KernelUnavailable } from '../lab/setup/kernels.ts'
+import { allCases, conformance } from './conformance.ts'
+
+/** Why a kernel can't be had today; undefined once it is there, with the module built for it. */
+async function whyMissing(name: string): Promise<string | undefined> {
+  try {
+    await ensureKernel(hostKernels[name] as (typeof hostKernels)[string], (line) => process.stderr.write(`${line}\n`))
+    return undefined
+  } catch (error) {
+    if (error instanceof KernelUnavailable) return error.message
+    throw error
+  }
+}
+
+const without = (name: string) => allCases.filter((other) => other !== name)
+
+const kernels: Record<string, string[]> = {
+  // Its null_blk always has FUA, so that a durable write shows in no counter.
+  '6.1': without('durable-writes'),
+  '7': allCases,
+}
+
+for (const [name, cases] of Object.entries(kernels)) {
+  const missing = await whyMissing(name)
+  describe(`kernel ${name}`, () => {
+    if (missing) test.skip(missing, () => {})
+    else conformance({ kernel: name }, cases)
+  })
+}
+
+/** What several processors could break. */
+const concurrent = [
+  ...['many-in-flight', 'same-head', 'busy-polling', 'log-toggle'],
+  ...['stop-drains', 'replace', 'change-under-load', 'multi-queue', 'close-in-flight', 'killed-owner'],
+  ...['pause-and-stop', 'hung-storage', 'worker-per-queue', 'another-worker', 'hold-retry', 'hold-and-die'],
+]
+
+describe('four CPUs', () => {
+  // fair-share tells who was first by what a write finds in memory, which says nothing where another CPU writes it.
+  conformance({ smp: 4 }, process.env.VBLK_LONG ? without('fair-share') : concurrent)
+})
