@@ -97,7 +97,7 @@ describe('loaded', () => {
     const { checks } = await vblk<{ checks: Check[] }>(lab, ['doctor'])
     expect(checks.filter((check) => check.status !== 'ok')).toEqual([])
     expect(checks.find(({ name }) => name === 'module-abi')?.message).toBe('version 2, up to 64 queues')
-    expect((await status()).loaded).toMatchObject({ abiVersion: 1, refcount: 0 })
+    expect((await status()).loaded).toMatchObject({ abiVersion: 2, refcount: 0 })
   })
 
   test('another user may not open the device, and doctor says so', async () => {
@@ -162,7 +162,7 @@ long(
     const dir = `/var/lib/vblk/kmod/${kernel}`
     expect(built).toMatchObject({ path: `${dir}/vhost_blk.ko`, kernel, matches: true, installed: false })
     expect(await vblk(lab, ['module', 'load', '--build-dir', dir])).toMatchObject({ changed: true, path: built.path })
-    expect((await status()).loaded).toMatchObject({ abiVersion: 1 })
+    expect((await status()).loaded).toMatchObject({ abiVersion: 2 })
     await vblk(lab, ['module', 'unload'])
   },
   900_000,

@@ -39,11 +39,8 @@ async function run(lab: Lab, seed: number, limits: string[], timeoutMs: number):
   const { exitCode, stdout, stderr } = await lab.exec([...command, '--seed', `${seed}`, ...limits], { timeoutMs })
   const warnings = await lab.kernelWarnings()
   const evidence = `${stdout}${stderr}${warnings.length ? (await lab.kernelLog()).slice(-8000) : ''}`
-  expect({ exitCode, warnings, evidence }).toEqual({
-    exitCode: 0,
-    warnings: [],
-    evidence: expect.stringMatching(/^seed/),
-  })
+  if (exitCode !== 0 || warnings.length || !stdout.startsWith('seed'))
+    throw new Error(`exit ${exitCode}, ${warnings.length} kernel warnings\n${evidence}`)
   process.stderr.write(stdout)
   await lab.check(['umount', imageDir])
   await lab.check(['rmmod', 'vhost_blk'])

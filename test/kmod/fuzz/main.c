@@ -206,7 +206,8 @@ static void await(pid_t child, const struct life *life, int output, char *why, s
 		length += n;
 	}
 	why[length] = 0;
-	if (*why || (WIFEXITED(status) && !WEXITSTATUS(status)) || (killed && WIFSIGNALED(status)))
+	/* A wild VMM hands out memory near its own heap and stacks: what it loses there is no fault of the kernel's. */
+	if (*why || (WIFEXITED(status) && !WEXITSTATUS(status)) || ((killed || life->wild) && WIFSIGNALED(status)))
 		return;
 	snprintf(why, size, "it ended with status %#x", status);
 }
