@@ -37,7 +37,10 @@ export const rootStage: Stage = {
     const next = `${root}.new`
     await rm(next, { recursive: true, force: true })
     const without = ['doc', 'man', 'locale', 'info'].map((dir) => `--dpkgopt=path-exclude=/usr/share/${dir}/*`)
-    await run('mmdebstrap', [
+    // in a mount namespace of its own: killed at any moment, it leaves nothing mounted that the next attempt can't remove
+    await run('unshare', [
+      '--mount',
+      'mmdebstrap',
       '--variant=minbase',
       `--include=${packages.join(',')}`,
       '--aptopt=Acquire::Languages "none"',
