@@ -32,7 +32,8 @@ export async function loadNullBlk(lab: Lab): Promise<void> {
 }
 
 const ring = '/opt/vblk/lab/bin/ring'
-const imageDir = '/run/ring'
+/** Where the ring driver's images are; a file system of its own. */
+export const imageDir = '/run/ring'
 const memory = { size: 64, memory_backed: 1, discard: 1 }
 
 /**

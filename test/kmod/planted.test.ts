@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Does the suite find anything? Each patch in test/kmod/planted puts a fault into a copy of the module, and says in its header
-// which cases must then fail. Controls: the same cases on the unpatched module, built the same way.
+// which cases must then fail, or what they must leave behind. Controls: the same cases on the unpatched module, built the same way.
 import { readdirSync, readFileSync } from 'node:fs'
 import { cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,15 +10,26 @@ import { Lab } from '../lab/lab.ts'
 import { cache, top } from '../lab/setup/paths.ts'
 import { runInRoot } from '../lab/setup/run.ts'
 import { kernelRelease } from '../lab/setup/stages.ts'
-import { prepareRing } from './devices.ts'
+import { imageDir, prepareRing } from './devices.ts'
+import { held } from './leaks.ts'
 
 const patchDir = join(import.meta.dirname, 'planted')
+
+/** What a module that is gone again may not have given back. */
+interface Left {
+  /** Pages of the guest's. */
+  pins: number
+  /** 1: the file system of the images, which a file keeps from being unmounted. */
+  mount: number
+}
 
 interface Fault {
   name: string
   patch: string
   /** The ring driver's cases that must find it. */
   cases: string[]
+  /** What is not given back, if that and no case tells of it. */
+  leaves: keyof Left | undefined
   /** It may corrupt the kernel's memory: what runs after it in the same machine proves nothing. */
   ruinous: boolean
 }
@@ -30,7 +41,8 @@ const faults: Fault[] = readdirSync(patchDir)
     const patch = readFileSync(join(patchDir, file), 'utf8')
     const cases = /^Found-by: (.+)$/m.exec(patch)?.[1]?.split(' ')
     if (!cases) throw new Error(`${file} does not say what must find it (Found-by: CASE…)`)
-    return { name: file.replace(/\.patch$/, ''), patch, cases, ruinous: /^Ruinous: yes$/m.test(patch) }
+    const leaves = /^Leaves: (pins|mount)$/m.exec(patch)?.[1] as Fault['leaves']
+    return { name: file.replace(/\.patch$/, ''), patch, cases, leaves, ruinous: /^Ruinous: yes$/m.test(patch) }
   })
 
 const workDir = join(cache, 'planted')
@@ -88,6 +100,7 @@ interface Findings {
   lines: string[]
   /** What the kernel complained of, and what ended the machine. */
   kernel: string[]
+  left: Left
 }
 
 /** A machine in which no fault has left a trace, and its command for running cases. */
@@ -108,25 +121,31 @@ async function discardMachine() {
   await old?.lab.stop()
 }
 
-/** Runs these cases on this module. */
-async function examine(module: Buffer, cases: string[], ruinous: boolean): Promise<Findings> {
+/** Runs these cases on this module; measures what is left only if asked to: that takes seconds. */
+async function examine(module: Buffer, cases: string[], ruinous: boolean, measure: boolean): Promise<Findings> {
   const { lab, command } = await cleanMachine()
   await lab.check(['sh', '-c', 'cat >/run/vhost_blk.ko && insmod /run/vhost_blk.ko'], { stdin: module })
+  const before = measure ? await held(lab) : undefined
   let lines: string[] = []
+  const left: Left = { pins: 0, mount: 0 }
   const kernel: string[] = []
   try {
-    const { stdout } = await lab.exec([...command, ...cases], { timeoutMs: 90_000 })
+    const { stdout } = await lab.exec([...command, ...cases], { timeoutMs: ruinous ? 20_000 : 90_000 })
     lines = stdout.split('\n').filter(Boolean)
     const { exitCode, stderr } = await lab.exec(['rmmod', 'vhost_blk'], { timeoutMs: 10_000 })
     if (exitCode !== 0) kernel.push(stderr)
+    if (before) {
+      left.pins = (await held(lab)).pins - before.pins
+      left.mount = Number((await lab.exec(['umount', imageDir])).exitCode !== 0)
+    }
   } catch (error) {
     // Only of a fault that may ruin the machine is it a finding that the machine no longer answers.
     if (!ruinous) throw error
     kernel.push((error as Error).message)
   }
   kernel.push(...(await lab.kernelWarnings()))
-  if (ruinous || kernel.length) await discardMachine()
-  return { lines, kernel }
+  if (ruinous || measure || kernel.length) await discardMachine()
+  return { lines, kernel, left }
 }
 
 let control: Buffer
@@ -140,18 +159,25 @@ afterAll(discardMachine)
 describe('planted faults', () => {
   test('control: the cases pass on the module without a fault', async () => {
     const cases = [...new Set(faults.flatMap((fault) => fault.cases))]
-    const { lines, kernel } = await examine(control, cases, false)
+    const { lines, kernel, left } = await examine(control, cases, false, true)
     expect(lines).toEqual(cases.map((name) => `ok ${name}`))
     expect(kernel).toEqual([])
+    expect(left).toEqual({ pins: 0, mount: 0 })
   }, 180_000)
 
   test.each(faults)(
     '$name is found by $cases',
     async (fault) => {
-      const { lines, kernel } = await examine(await buildFault(fault), fault.cases, fault.ruinous)
+      const { lines, kernel, left } = await examine(
+        await buildFault(fault),
+        fault.cases,
+        fault.ruinous,
+        Boolean(fault.leaves),
+      )
       // A kernel that has complained, or a machine that has died of it, needs no case to tell.
       if (kernel.length) return
-      expect(lines).toEqual(fault.cases.map((name) => expect.stringMatching(new RegExp(`^not ok ${name}: .`))))
+      if (fault.leaves) expect(left[fault.leaves]).toBeGreaterThan(0)
+      else expect(lines).toEqual(fault.cases.map((name) => expect.stringMatching(new RegExp(`^not ok ${name}: .`))))
     },
     180_000,
   )

@@ -25,7 +25,6 @@ struct vmm {
 	struct run *run;
 	struct vm *vm;
 	struct random random;
-	bool abi2;
 	int workers[4]; /* ids, -1 for none */
 	uint8_t *log;   /* the wild one's */
 	uint8_t *image_map;
@@ -51,7 +50,7 @@ static void succeeded(struct vmm *v, int error, const char *what)
 /* The same, where requests that a hostile guest's queue holds may stand in the way. */
 static bool succeeded_unless_held(struct vmm *v, int error, const char *what)
 {
-	if (error == EBUSY && v->abi2 && v->run->life->hostile)
+	if (error == EBUSY && v->run->life->hostile)
 		return false;
 	succeeded(v, error, what);
 	return true;
@@ -172,9 +171,9 @@ static void configure(struct vmm *v)
 
 	if (chance(&v->random, 50))
 		flags ^= VHOST_BLK_CONFIG_WRITETHROUGH;
-	if (v->abi2 && chance(&v->random, 30))
+	if (chance(&v->random, 30))
 		flags |= VHOST_BLK_CONFIG_NO_FLUSH;
-	if (v->abi2 && chance(&v->random, 20))
+	if (chance(&v->random, 20))
 		flags |= VHOST_BLK_CONFIG_HOLD_READ | VHOST_BLK_CONFIG_HOLD_WRITE;
 	doing("configuring");
 	EQUAL(vm_configure(v->vm, life->capacity, life->offset, flags), 0, "SET_CONFIG");
@@ -187,8 +186,6 @@ static void release_held(struct vmm *v)
 	struct vhost_blk_held_list list = { any_queue(v), 4, (uintptr_t)held, {} };
 	uint32_t action = below(&v->random, 2);
 
-	if (!v->abi2)
-		return;
 	doing("releasing what is held");
 	EQUAL(call(v, VHOST_BLK_GET_HELD, &list), 0, "GET_HELD");
 	EQUAL(call(v, VHOST_BLK_RELEASE_HELD, &action), 0, "RELEASE_HELD");
@@ -209,8 +206,7 @@ static void read_all(struct vmm *v)
 	succeeded(v, call(v, VHOST_GET_FEATURES, &features), "GET_FEATURES");
 	succeeded(v, call(v, VHOST_GET_VRING_BASE, &state), "GET_VRING_BASE");
 	succeeded(v, call(v, VHOST_BLK_GET_STATS, &stats), "GET_STATS");
-	if (v->abi2)
-		succeeded(v, call(v, VHOST_BLK_GET_LATENCY, &latency), "GET_LATENCY");
+	succeeded(v, call(v, VHOST_BLK_GET_LATENCY, &latency), "GET_LATENCY");
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", v->vm->fd);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	succeeded(v, fd < 0 || read(fd, text, sizeof(text)) <= 0 ? errno : 0, path);
@@ -319,6 +315,9 @@ static void refuse_index(struct vmm *v)
 	struct vhost_vring_addr address = { .index = index };
 	struct vhost_vring_file file = { index, -1 };
 	struct vhost_blk_stats stats = { .queue = index };
+	struct vhost_blk_pause pause = { index, 1 };
+	struct vhost_blk_latency latency = { .queue = index };
+	struct vhost_blk_held_list list = { .queue = index };
 
 	doing("a wrong queue");
 	refused(vm_backend(v->vm, index, -1), "SET_BACKEND of a queue that is not there");
@@ -327,16 +326,10 @@ static void refuse_index(struct vmm *v)
 	refused(call(v, VHOST_SET_VRING_ADDR, &address), "SET_VRING_ADDR of a queue that is not there");
 	refused(call(v, VHOST_SET_VRING_KICK, &file), "SET_VRING_KICK of a queue that is not there");
 	refused(call(v, VHOST_BLK_GET_STATS, &stats), "GET_STATS of a queue that is not there");
-	if (v->abi2) {
-		struct vhost_blk_pause pause = { index, 1 };
-		struct vhost_blk_latency latency = { .queue = index };
-		struct vhost_blk_held_list list = { .queue = index };
-
-		if (index != VHOST_BLK_ALL_QUEUES)
-			refused(call(v, VHOST_BLK_PAUSE, &pause), "PAUSE of a queue that is not there");
-		refused(call(v, VHOST_BLK_GET_LATENCY, &latency), "GET_LATENCY of a queue that is not there");
-		refused(call(v, VHOST_BLK_GET_HELD, &list), "GET_HELD of a queue that is not there");
-	}
+	if (index != VHOST_BLK_ALL_QUEUES)
+		refused(call(v, VHOST_BLK_PAUSE, &pause), "PAUSE of a queue that is not there");
+	refused(call(v, VHOST_BLK_GET_LATENCY, &latency), "GET_LATENCY of a queue that is not there");
+	refused(call(v, VHOST_BLK_GET_HELD, &list), "GET_HELD of a queue that is not there");
 }
 
 /* What may not be changed under a running queue, and rings where none can be. */
@@ -484,11 +477,9 @@ void polite_vmm(struct run *run)
 		refuse_unknown,
 	};
 	struct vmm v = { .run = run, .vm = run->vm, .random = { run->life->seed * 7 }, .workers = { -1, -1, -1, -1 } };
-	struct vhost_blk_held_list list = {};
 
-	v.abi2 = vm_ioctl(v.vm, VHOST_BLK_GET_HELD, &list) != ENOTTY;
 	while (!atomic_load(&run->over)) {
-		if (v.abi2 && chance(&v.random, 10))
+		if (chance(&v.random, 10))
 			pause_and_resume(&v);
 		else if (chance(&v.random, 1))
 			refuse_stranger(&v);
@@ -559,6 +550,7 @@ static void wild_events(struct vmm *v)
 {
 	static const unsigned long requests[] = { VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR, VHOST_SET_LOG_FD };
 	struct vhost_vring_file file = { any_queue(v), wild_file(v) };
+	struct vhost_blk_event event = { below(&v->random, 3), wild_file(v) };
 	unsigned long request = PICK(&v->random, requests);
 
 	if (request == VHOST_SET_LOG_FD)
@@ -570,12 +562,8 @@ static void wild_events(struct vmm *v)
 	file.fd = v->vm->ring[file.index].kick;
 	if (request == VHOST_SET_VRING_KICK && chance(&v->random, 90))
 		call(v, request, &file);
-	if (v->abi2) {
-		struct vhost_blk_event event = { below(&v->random, 3), wild_file(v) };
-
-		call(v, VHOST_BLK_SET_EVENT, &event);
-		close(event.fd);
-	}
+	call(v, VHOST_BLK_SET_EVENT, &event);
+	close(event.fd);
 }
 
 static void wild_memory(struct vmm *v)
@@ -721,9 +709,7 @@ void wild_vmm(struct run *run)
 		{ refuse_unknown, "unknown" }, { read_all, "reading" }, { refuse_pointer, "a wrong pointer" },
 	};
 	struct vmm v = { .run = run, .vm = run->vm, .random = { run->life->seed * 7 }, .workers = { -1, -1, -1, -1 } };
-	struct vhost_blk_held_list list = {};
 
-	v.abi2 = vm_ioctl(v.vm, VHOST_BLK_GET_HELD, &list) != ENOTTY;
 	/* For every page below the end of what is volatile. */
 	v.log = mmap(NULL, (VOLATILE_BASE + VOLATILE_SIZE) / PAGE / 8 + PAGE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

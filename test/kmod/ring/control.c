@@ -78,6 +78,39 @@ static void pause_and_stop(void)
 	}
 }
 
+/* One request hangs, another is answered while the queue is paused: DRAINED is for the last one, not for the first. */
+static void pause_waits_for_all(void)
+{
+	int fd = make_image("image", SIZE, O_RDWR | O_DIRECT), slow = open(test_slow, O_RDWR | O_CLOEXEC | O_DIRECT);
+	int dir = open(test_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (int hanging = 0; hanging < 2; hanging++) {
+		struct vm *vm = vm_open(1, FEATURES);
+		int event = vm_event(vm, VHOST_BLK_EVENT_DRAINED);
+		bool early, answered;
+
+		vm_configure(vm, SIZE, 0, 0);
+		EQUAL(vm_backend(vm, 0, hanging ? fd : slow), 0, "SET_BACKEND");
+		if (hanging)
+			CHECK(!ioctl(dir, FIFREEZE, 0), "FIFREEZE of %s: %s", test_dir, strerror(errno));
+		start_request(vm, 0, 0, hanging ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 0, DATA, 4096);
+		start_request(vm, 0, 1, VIRTIO_BLK_T_IN, 8, DATA + PAGE, 4096);
+		kick(vm, 0);
+		for (int waited = 0; waited < 5000 && !vm_stats(vm, 0).inflight; waited += 5)
+			usleep(5000);
+		vm_pause(vm, 0, 1);
+		early = event_came(event, hanging ? 300 : 0);
+		answered = !vm_stats(vm, 0).inflight;
+		if (hanging)
+			CHECK(!ioctl(dir, FITHAW, 0), "FITHAW: %s", strerror(errno));
+		CHECK(!early || answered, "the DRAINED event came before all was answered");
+		CHECK(early || event_came(event, 10000), "no DRAINED event");
+		EQUAL(vm_stats(vm, 0).inflight, 0, "in flight after the DRAINED event");
+		vm_close(vm);
+	}
+	close(dir);
+}
+
 static void pause_arguments(void)
 {
 	struct vm *vm = vm_open(1, FEATURES);
@@ -244,6 +277,7 @@ static void no_unmap(void)
 
 const struct test_case control_cases[] = {
 	{ "pause-and-stop", pause_and_stop },
+	{ "pause-waits-for-all", pause_waits_for_all },
 	{ "pause-arguments", pause_arguments },
 	{ "hung-storage", hung_storage },
 	{ "resize", resize },
