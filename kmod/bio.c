@@ -147,7 +147,7 @@ static unsigned int vhost_blk_bio_pages(const struct vhost_blk_backend *backend,
 	return pages;
 }
 
-/* Must others' pages in the cache be written back before this, or dropped? May be wrong only about what races with it. */
+/* Must others' pages in the cache be written back before this, or dropped? Wrong only about what races with it. */
 static bool vhost_blk_bio_cached(struct vhost_blk_request *request)
 {
 	struct address_space *mapping = request->queue->backend.file->f_mapping;
@@ -250,7 +250,8 @@ static bool vhost_blk_bio_transfer_page(struct vhost_blk_request *request, const
  * Reads or writes the request's data, found in these segments but for their first skip bytes, if bios can. Called by
  * the queue's worker; never waits for storage. False: it has to go by the file, and nothing has been done.
  */
-bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count, size_t skip)
+bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
+			    size_t skip)
 {
 	struct vhost_blk_backend *backend = &request->queue->backend;
 	struct vhost_blk_bio *last;
@@ -271,7 +272,8 @@ bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iove
 		size_t cut = min(skip, iov[i].iov_len);
 
 		skip -= cut;
-		if (vhost_blk_bio_add(request, &last, (unsigned long)iov[i].iov_base + cut, iov[i].iov_len - cut, &room)) {
+		if (vhost_blk_bio_add(request, &last, (unsigned long)iov[i].iov_base + cut, iov[i].iov_len - cut,
+				      &room)) {
 			/* Memory that is not there, or none for vectors: the file's way tells which. */
 			vhost_blk_bio_release(request);
 			return false;
@@ -393,8 +395,8 @@ void vhost_blk_bio_release(struct vhost_blk_request *request)
 			const struct bio_vec *bv = &bio->bi_io_vec[i];
 
 			/* After a failure, too: some of it may have been read. */
-			unpin_user_page_range_dirty_lock(bv->bv_page, DIV_ROUND_UP(bv->bv_offset + bv->bv_len, PAGE_SIZE),
-							 !write);
+			unpin_user_page_range_dirty_lock(bv->bv_page,
+							 DIV_ROUND_UP(bv->bv_offset + bv->bv_len, PAGE_SIZE), !write);
 		}
 		bio_uninit(bio);
 		if (part != &request->inline_bio)

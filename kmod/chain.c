@@ -46,7 +46,8 @@ static __always_inline bool vhost_blk_translate(struct vhost_virtqueue *vq, cons
 
 /* Follows a chain through a table of that many descriptors, from index on, filling vq->iov. */
 static bool vhost_blk_follow(struct vhost_virtqueue *vq, const struct vring_desc __user *table, unsigned int size,
-			     unsigned int index, const struct vhost_iotlb_map **map, unsigned int *out, unsigned int *in)
+			     unsigned int index, const struct vhost_iotlb_map **map, unsigned int *out,
+			     unsigned int *in)
 {
 	struct vring_desc desc;
 	u16 flags;
@@ -90,8 +91,8 @@ int vhost_blk_get_chain(struct vhost_virtqueue *vq, unsigned int *out, unsigned 
 	u32 length;
 
 	/*
-	 * The core keeps the log of pages; an IOMMU's translations are not ours to follow; big-endian rings are rare, and a
-	 * test at each field costs.
+	 * The core keeps the log of pages; an IOMMU's translations are not ours to follow; big-endian rings are rare,
+	 * and a test at each field costs.
 	 */
 	if (vhost_has_feature(vq, VHOST_F_LOG_ALL) || vq->iotlb || !vq->is_le)
 		return -EAGAIN;

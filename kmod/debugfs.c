@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost-blk/<pid>-<n>/queue<i> in debugfs, for root: a queue's counters, held requests and latencies, one "name:<tab>value"
- * a line. Nothing of the guest's memory shows.
+ * vhost-blk/<pid>-<n>/queue<i> in debugfs, for root: a queue's counters, held requests and latencies, one
+ * "name:<tab>value" a line. Nothing of the guest's memory shows.
  */
 #include <linux/debugfs.h>
 #include <linux/sched.h>
@@ -17,7 +17,8 @@ static void vhost_blk_show_held(struct seq_file *m, struct vhost_blk_queue *queu
 
 	mutex_lock(&queue->vq.mutex);
 	for (request = queue->held_list; request; request = request->next_free)
-		seq_printf(m, "held-request:\thead %u type %u error %d\n", request->head, request->type, -request->error);
+		seq_printf(m, "held-request:\thead %u type %u error %d\n", request->head, request->type,
+			   -request->error);
 	mutex_unlock(&queue->vq.mutex);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Error policy: a request that the storage failed may be held, unanswered, until the VMM says what to do. While a running
- * queue of the descriptor holds one, none of them fetches.
+ * Error policy: a request that the storage failed may be held, unanswered, until the VMM says what to do. While a
+ * running queue of the descriptor holds one, none of them fetches.
  */
 #include <linux/slab.h>
 
@@ -22,7 +22,8 @@ static bool vhost_blk_must_hold(const struct vhost_blk_request *request)
 }
 
 /*
- * Holds a failed request if the policy says so. Under vq->mutex, in the owner's address space. False: it is to be answered.
+ * Holds a failed request if the policy says so. Under vq->mutex, in the owner's address space. False: it is to be
+ * answered.
  */
 bool vhost_blk_hold(struct vhost_blk_request *request)
 {
@@ -31,8 +32,8 @@ bool vhost_blk_hold(struct vhost_blk_request *request)
 	if (!vhost_blk_must_hold(request))
 		return false;
 	/*
-	 * A failed read may have written some of the guest's memory, and the VMM may take that memory elsewhere without ever
-	 * seeing an answer. A retry logs its pages again.
+	 * A failed read may have written some of the guest's memory, and the VMM may take that memory elsewhere
+	 * without ever seeing an answer. A retry logs its pages again.
 	 */
 	vhost_blk_request_log(request);
 	request->next_free = NULL;
@@ -68,7 +69,8 @@ void vhost_blk_forget_held(struct vhost_blk_queue *queue)
 }
 
 /* Copies up to room entries of the queue's list. Returns how many there are. */
-static unsigned int vhost_blk_list_held(struct vhost_blk_queue *queue, struct vhost_blk_held *entries, unsigned int room)
+static unsigned int vhost_blk_list_held(struct vhost_blk_queue *queue, struct vhost_blk_held *entries,
+					unsigned int room)
 {
 	struct vhost_blk_request *request;
 	unsigned int i = 0, held;

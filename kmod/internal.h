@@ -139,7 +139,7 @@ struct vhost_blk_queue {
 
 struct vhost_blk {
 	struct vhost_dev dev;
-	struct mutex mutex;
+	struct mutex mutex;	/* ioctls, one at a time */
 	struct rw_semaphore queues_lock;
 	struct vhost_virtqueue **vqs;
 	struct vhost_blk_queue **queues;
@@ -234,7 +234,8 @@ void vhost_blk_request_retry(struct vhost_blk_request *request);
 void vhost_blk_request_release(struct vhost_blk_request *request);
 
 /* bio.c */
-bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count, size_t skip);
+bool vhost_blk_bio_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
+			    size_t skip);
 bool vhost_blk_bio_flush(struct vhost_blk_request *request);
 void vhost_blk_bio_punt(struct vhost_blk_request *request);
 void vhost_blk_bio_resubmit(struct work_struct *work);

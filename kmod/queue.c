@@ -142,8 +142,8 @@ void vhost_blk_complete_here(struct vhost_blk_request *request, int error)
 }
 
 /*
- * Ends a request with 0 or the storage's error, in any context, interrupts included. EFAULT is for memory that the guest does
- * not have.
+ * Ends a request with 0 or the storage's error, in any context, interrupts included. EFAULT is for memory that the
+ * guest does not have.
  */
 void vhost_blk_complete(struct vhost_blk_request *request, int error)
 {
@@ -157,11 +157,14 @@ void vhost_blk_complete(struct vhost_blk_request *request, int error)
 	if (llist_add(&request->done_node, &queue->done)) {
 		/*
 		 * llist_add() is a full barrier: either the worker, when it has done with being busy, finds this on the
-		 * list, or we see that it has. A killed worker takes no work; release or a drain, if there is one
-		 * waiting, reaps instead: a waiter looks at the list after it has joined the queue.
+		 * list, or we see that it has.
 		 */
 		if (!READ_ONCE(queue->busy))
 			vhost_blk_queue_work(&queue->vq, &queue->done_work);
+		/*
+		 * A killed worker takes no work; release or a drain, if there is one waiting, reaps instead: a waiter
+		 * looks at the list after it has joined the queue.
+		 */
 		if (waitqueue_active(&queue->drain_wait))
 			wake_up(&queue->drain_wait);
 	}
@@ -210,7 +213,7 @@ static bool vhost_blk_fetch(struct vhost_blk_queue *queue)
 			}
 			break;
 		}
-		/* The block layer takes its own requests by the batch, if that is no more than a word of its bitmaps has. */
+		/* The block layer takes its own requests by the batch, if a word of its bitmaps has as many. */
 		if (fetched % VHOST_BLK_TAG_BATCH == 0)
 			plug.nr_ios = clamp_t(u16, vq->avail_idx - vq->last_avail_idx + 1, 1, VHOST_BLK_TAG_BATCH);
 		queue->free = request->next_free;

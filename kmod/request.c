@@ -68,7 +68,8 @@ static bool vhost_blk_read_only(struct vhost_blk_queue *queue)
 static bool vhost_blk_must_be_durable(struct vhost_blk_queue *queue)
 {
 	return !(queue->config.flags & VHOST_BLK_CONFIG_NO_FLUSH) &&
-	       (queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH || !vhost_has_feature(&queue->vq, VIRTIO_BLK_F_FLUSH));
+	       (queue->config.flags & VHOST_BLK_CONFIG_WRITETHROUGH ||
+		!vhost_has_feature(&queue->vq, VIRTIO_BLK_F_FLUSH));
 }
 
 static void vhost_blk_start_transfer(struct vhost_blk_request *request, const struct iovec *iov, unsigned int count,
@@ -253,7 +254,8 @@ void vhost_blk_request_start(struct vhost_blk_request *request, unsigned int out
 }
 
 /*
- * Marks in the dirty log, if it is on, the whole of what the chain let us write: a failed read may have written any part of it.
+ * Marks in the dirty log, if it is on, the whole of what the chain let us write: a failed read may have written any
+ * part of it.
  */
 void vhost_blk_request_log(struct vhost_blk_request *request)
 {
@@ -275,7 +277,8 @@ void vhost_blk_request_log(struct vhost_blk_request *request)
  */
 u32 vhost_blk_request_finish(struct vhost_blk_request *request)
 {
-	size_t written = request->type == VIRTIO_BLK_T_IN || request->type == VIRTIO_BLK_T_GET_ID ? request->transferred : 0;
+	bool writes_data = request->type == VIRTIO_BLK_T_IN || request->type == VIRTIO_BLK_T_GET_ID;
+	size_t written = writes_data ? request->transferred : 0;
 
 	if (request->status_address) {
 		if (put_user(request->status, request->status_address))
@@ -305,10 +308,8 @@ void vhost_blk_request_release(struct vhost_blk_request *request)
 			kvfree(request->segments);
 		request->segments = NULL;
 	}
-	if (request->ranges) {
-		kfree(request->ranges);
-		request->ranges = NULL;
-	}
+	kfree(request->ranges);
+	request->ranges = NULL;
 	if (request->log) {
 		kvfree(request->log);
 		request->log = NULL;

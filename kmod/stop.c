@@ -7,8 +7,8 @@
 
 /*
  * Waits until nothing is in flight but what is held, answering what completes meanwhile: the worker may have been
- * killed. For the owner, in an ioctl, with the queue's fetching already off. A killed caller gets EINTR; its release does
- * the rest.
+ * killed. For the owner, in an ioctl, with the queue's fetching already off. A killed caller gets EINTR; its release
+ * does the rest.
  */
 static int vhost_blk_drain(struct vhost_blk_queue *queue)
 {
@@ -147,7 +147,7 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue)
 	return 0;
 }
 
-/* Changes the file of a running queue between two requests. EBUSY: some are held. On success the backend is the queue's. */
+/* Changes the file of a running queue between two requests. EBUSY: some are held. On success it owns the backend. */
 int vhost_blk_queue_replace(struct vhost_blk_queue *queue, struct vhost_blk_backend *backend)
 {
 	struct vhost_virtqueue *vq = &queue->vq;

@@ -28,8 +28,8 @@ TRACE_EVENT(vhost_blk_start,
 		__entry->type = request->type;
 		__entry->sector = sector;
 	),
-	TP_printk("id=%u queue=%u head=%u type=%u sector=%llu", __entry->id, __entry->queue, __entry->head, __entry->type,
-		  __entry->sector)
+	TP_printk("id=%u queue=%u head=%u type=%u sector=%llu", __entry->id, __entry->queue, __entry->head,
+		  __entry->type, __entry->sector)
 );
 
 /* The storage is done with it; it is answered or held next. */
@@ -56,8 +56,9 @@ TRACE_EVENT(vhost_blk_done,
 		__entry->transferred = request->transferred;
 		__entry->ns = now - request->start_ns;
 	),
-	TP_printk("id=%u queue=%u head=%u type=%u status=%u error=%d transferred=%llu ns=%llu", __entry->id, __entry->queue,
-		  __entry->head, __entry->type, __entry->status, __entry->error, __entry->transferred, __entry->ns)
+	TP_printk("id=%u queue=%u head=%u type=%u status=%u error=%d transferred=%llu ns=%llu", __entry->id,
+		  __entry->queue, __entry->head, __entry->type, __entry->status, __entry->error, __entry->transferred,
+		  __entry->ns)
 );
 
 DECLARE_EVENT_CLASS(vhost_blk_request,

@@ -139,7 +139,8 @@ struct btf *btf_parse(struct blob file, const struct btf *base)
 	size_t room = 1 << 12;
 
 	if (!raw.data)
-		die("%s has no .BTF section: its kernel was built without BTF; give a kernel source tree as KSRC=", file.path);
+		die("%s has no .BTF section: its kernel was built without BTF; give a kernel source tree as KSRC=",
+		    file.path);
 	if (raw.size < sizeof(*header) || header->magic != BTF_MAGIC)
 		die("%s holds no BTF of this machine's byte order", file.path);
 	if (!inside(header->hdr_len, header->type_off, raw.size) ||
@@ -183,7 +184,8 @@ const struct btf_type *btf_type(const struct btf *btf, uint32_t id)
 	while (btf && id < btf->first_id)
 		btf = btf->base;
 	if (!btf || id >= btf->end_id)
-		die("BTF refers to type %u, which is not there: vhost.ko and the base BTF are of different kernels", id);
+		die("BTF refers to type %u, which is not there: vhost.ko and the base BTF are of different kernels",
+		    id);
 	return btf->types[id - btf->first_id];
 }
 

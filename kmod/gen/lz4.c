@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Unpacks what the kernel's build packs a bzImage's payload with if it is LZ4: the "legacy" frame, blocks of at most 8 MiB
- * each with its size before it. Few hosts have the lz4 program; all need this before the first boot of a new kernel.
- * Formats: lz4's doc/lz4_Frame_format.md (legacy frame) and doc/lz4_Block_format.md.
+ * Unpacks what the kernel's build packs a bzImage's payload with if it is LZ4: the "legacy" frame, blocks of at most 8
+ * MiB each with its size before it. Few hosts have the lz4 program; all need this before the first boot of a new
+ * kernel. Formats: lz4's doc/lz4_Frame_format.md (legacy frame) and doc/lz4_Block_format.md.
  */
 #include "lz4.h"
 

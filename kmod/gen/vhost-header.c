@@ -360,7 +360,8 @@ static void emit_exports(struct blob symvers)
 			printf("#define ARGC_%s %u\n", symbol, btf_vlen(proto));
 	}
 	if (!count)
-		die("%s names no function of drivers/vhost/vhost: the kernel is built without CONFIG_VHOST=m", symvers.path);
+		die("%s names no function of drivers/vhost/vhost: the kernel is built without CONFIG_VHOST=m",
+		    symvers.path);
 }
 
 /* A base of another build gives names and types at random: look whether three well-known ones make sense. */
@@ -385,7 +386,7 @@ static void check_base(const char *base_path)
 			seen += !strcmp(btf_name(btf, target), known[k].type);
 		}
 	if (seen != sizeof(known) / sizeof(*known))
-		die("%s is not the kernel that vhost.ko was built with: install headers and image of one and the same version",
+		die("%s is not the kernel that vhost.ko was built with: install headers and image of the same version",
 		    base_path);
 }
 
@@ -399,7 +400,8 @@ static void check_release(struct blob module, const char *release)
 			continue;
 		if (!strncmp(at + 9, release, strlen(release)) && at[9 + strlen(release)] == ' ')
 			return;
-		die("%s is of kernel %.*s, the headers are of %s", module.path, (int)strcspn(at + 9, " "), at + 9, release);
+		die("%s is of kernel %.*s, the headers are of %s", module.path, (int)strcspn(at + 9, " "), at + 9,
+		    release);
 	}
 	die("%s tells no kernel version (vermagic)", module.path);
 }

@@ -6,8 +6,8 @@
  * with the generic vhost ioctls of <linux/vhost.h> and the ones below. A descriptor serves one disk, or one queue of
  * it: both layouts are allowed.
  *
- * All structures have the same size and layout for 32-bit and 64-bit user space; reserved fields must be zero on the way in
- * and are zero on the way out.
+ * All structures have the same size and layout for 32-bit and 64-bit user space; reserved fields must be zero on the
+ * way in and are zero on the way out.
  */
 #ifndef _UAPI_VHOST_BLK_H
 #define _UAPI_VHOST_BLK_H
@@ -24,11 +24,11 @@
 #define VHOST_BLK_SERIAL_LEN 20
 
 /*
- * Binds a queue to the open file that backs it, or stops it (fd -1): then every request that the queue had taken is completed
- * before the ioctl returns, and VHOST_GET_VRING_BASE gives the next index to be served. Held requests are not waited for: see
- * VHOST_BLK_GET_HELD. A pause of the queue ends when it is stopped. On a running queue, another file replaces the old one
- * between two requests; EBUSY while some of the queue's are held.
- * The number and structure are those of the 2024 RFC.
+ * Binds a queue to the open file that backs it, or stops it (fd -1): then every request that the queue had taken is
+ * completed before the ioctl returns, and VHOST_GET_VRING_BASE gives the next index to be served. Held requests are
+ * not waited for: see VHOST_BLK_GET_HELD. A pause of the queue ends when it is stopped. On a running queue, another
+ * file replaces the old one between two requests; EBUSY while some of the queue's are held. The number and structure
+ * are those of the 2024 RFC.
  */
 #define VHOST_BLK_SET_BACKEND _IOW(VHOST_VIRTIO, 0x50, struct vhost_vring_file)
 
@@ -56,9 +56,9 @@ struct vhost_blk_info {
 /* DISCARD succeeds and does nothing; the unmap flag of WRITE_ZEROES is ignored. */
 #define VHOST_BLK_CONFIG_NO_UNMAP (1u << 3)
 /*
- * Error policy: what the storage fails is held instead of answered: a read; a write, flush, discard or write-zeroes with
- * any error; the same with ENOSPC only. What the guest asked wrongly (range, layout, a disk that is read-only, memory that
- * it doesn't have) and what the backend does not support (EOPNOTSUPP) are answered whatever the policy.
+ * Error policy: what the storage fails is held instead of answered: a read; a write, flush, discard or write-zeroes
+ * with any error; the same with ENOSPC only. What the guest asked wrongly (range, layout, a disk that is read-only,
+ * memory that it doesn't have) and what the backend does not support (EOPNOTSUPP) are answered whatever the policy.
  */
 #define VHOST_BLK_CONFIG_HOLD_READ (1u << 4)
 #define VHOST_BLK_CONFIG_HOLD_WRITE (1u << 5)
@@ -80,8 +80,8 @@ struct vhost_blk_config {
 #define VHOST_BLK_SET_CONFIG _IOW(VHOST_VIRTIO, 0x53, struct vhost_blk_config)
 
 /*
- * Counters since open, of one queue. Requests are counted when they are answered, whatever their status. Asked for at any
- * time: an ioctl of another thread that waits for storage does not delay the answer.
+ * Counters since open, of one queue. Requests are counted when they are answered, whatever their status. Asked for at
+ * any time: an ioctl of another thread that waits for storage does not delay the answer.
  */
 struct vhost_blk_stats {
 	__u32 queue;     /* in: which queue */
@@ -120,13 +120,14 @@ struct vhost_blk_event {
 #define VHOST_BLK_ALL_QUEUES (~0u)
 
 /*
- * A stop that does not wait: with paused 1 the queue fetches nothing more once the ioctl has returned, and the DRAINED event
- * is signalled as soon as it has nothing in flight but held requests (at once if that is so already; again after held
- * requests that were released have ended). VHOST_BLK_SET_BACKEND with fd -1 then returns without waiting. With paused 0 the
- * queue goes on. A pause ends with that or with a stop. Neither waits for storage nor for an ioctl of another thread.
+ * A stop that does not wait: with paused 1 the queue fetches nothing more once the ioctl has returned, and the DRAINED
+ * event is signalled as soon as it has nothing in flight but held requests (at once if that is so already; again after
+ * held requests that were released have ended). VHOST_BLK_SET_BACKEND with fd -1 then returns without waiting. With
+ * paused 0 the queue goes on. A pause ends with that or with a stop. Neither waits for storage nor for an ioctl of
+ * another thread.
  *
- * The event is signalled for each queue, and one read of the eventfd may stand for several: which of them have drained is
- * told by VHOST_BLK_GET_STATS (inflight == held).
+ * The event is signalled for each queue, and one read of the eventfd may stand for several: which of them have drained
+ * is told by VHOST_BLK_GET_STATS (inflight == held).
  */
 struct vhost_blk_pause {
 	__u32 queue;  /* or VHOST_BLK_ALL_QUEUES */
@@ -136,15 +137,15 @@ struct vhost_blk_pause {
 #define VHOST_BLK_PAUSE _IOW(VHOST_VIRTIO, 0x56, struct vhost_blk_pause)
 
 /*
- * A request that fails under an error policy (VHOST_BLK_CONFIG_HOLD_*) is not answered: it stays with its queue, and no queue
- * of the descriptor fetches any more ("frozen") until VHOST_BLK_RELEASE_HELD. The HELD event is signalled for each one. The
- * others in flight end as they would, and may be held too.
+ * A request that fails under an error policy (VHOST_BLK_CONFIG_HOLD_*) is not answered: it stays with its queue, and
+ * no queue of the descriptor fetches any more ("frozen") until VHOST_BLK_RELEASE_HELD. The HELD event is signalled for
+ * each one. The others in flight end as they would, and may be held too.
  *
- * While a running queue holds requests, VHOST_SET_MEM_TABLE and a change of VHOST_F_LOG_ALL return EBUSY: their buffers are
- * known by the addresses of the old table. Stopping a queue that holds requests leaves them to the VMM: they stay listed, until
- * the queue is bound again (or VHOST_RESET_OWNER, or the descriptor is closed), but the kernel will not touch them. They are
- * in the available ring before the index that VHOST_GET_VRING_BASE gives, and not in the used ring. Their pages are in the
- * dirty log.
+ * While a running queue holds requests, VHOST_SET_MEM_TABLE and a change of VHOST_F_LOG_ALL return EBUSY: their
+ * buffers are known by the addresses of the old table. Stopping a queue that holds requests leaves them to the VMM:
+ * they stay listed, until the queue is bound again (or VHOST_RESET_OWNER, or the descriptor is closed), but the kernel
+ * will not touch them. They are in the available ring before the index that VHOST_GET_VRING_BASE gives, and not in the
+ * used ring. Their pages are in the dirty log.
  */
 struct vhost_blk_held {
 	__u32 head;     /* of the descriptor chain */
@@ -164,8 +165,9 @@ struct vhost_blk_held_list {
 #define VHOST_BLK_GET_HELD _IOWR(VHOST_VIRTIO, 0x57, struct vhost_blk_held_list)
 
 /*
- * Ends the hold on all requests of the descriptor's running queues, and fetching goes on. RETRY executes them again from the
- * start, and they may be held again; FAIL answers them with VIRTIO_BLK_S_IOERR. Nothing to do if none is held.
+ * Ends the hold on all requests of the descriptor's running queues, and fetching goes on. RETRY executes them again
+ * from the start, and they may be held again; FAIL answers them with VIRTIO_BLK_S_IOERR. Nothing to do if none is
+ * held.
  */
 #define VHOST_BLK_HELD_RETRY 0
 #define VHOST_BLK_HELD_FAIL 1
@@ -174,9 +176,9 @@ struct vhost_blk_held_list {
 
 /*
  * How long requests took since open, from being fetched to being answered (the time that they were held included), in
- * nanoseconds. Buckets are four to a power of two: bucket 0 counts what took less than 1024 ns; bucket 1 + 4 * e + m, for e
- * from 0 to 24 and m from 0 to 3, from (4 + m) << (8 + e) ns to just below (5 + m) << (8 + e) ns; the last one 2^35 ns (34 s)
- * and more. The clock is read once for each batch of requests fetched or answered.
+ * nanoseconds. Buckets are four to a power of two: bucket 0 counts what took less than 1024 ns; bucket 1 + 4 * e + m,
+ * for e from 0 to 24 and m from 0 to 3, from (4 + m) << (8 + e) ns to just below (5 + m) << (8 + e) ns; the last one
+ * 2^35 ns (34 s) and more. The clock is read once for each batch of requests fetched or answered.
  */
 #define VHOST_BLK_LATENCY_READ 0
 #define VHOST_BLK_LATENCY_WRITE 1
@@ -196,17 +198,17 @@ struct vhost_blk_latency {
 #define VHOST_BLK_GET_LATENCY _IOWR(VHOST_VIRTIO, 0x59, struct vhost_blk_latency)
 
 /*
- * The same figures are readable by whoever may inspect the VMM, in /proc/<pid>/fdinfo/<fd>, summed over the descriptor's
- * queues, one "name:<tab>value" a line:
+ * The same figures are readable by whoever may inspect the VMM, in /proc/<pid>/fdinfo/<fd>, summed over the
+ * descriptor's queues, one "name:<tab>value" a line:
  *
- *   vhost-blk-abi, vhost-blk-queues, vhost-blk-running (queues with a backend), vhost-blk-paused (queues), vhost-blk-frozen
- *   (0 or 1), vhost-blk-inflight, vhost-blk-held, vhost-blk-reads, vhost-blk-writes, vhost-blk-flushes, vhost-blk-others,
- *   vhost-blk-errors, vhost-blk-read-bytes, vhost-blk-write-bytes, vhost-blk-discards, vhost-blk-write-zeroes,
- *   vhost-blk-discard-bytes, vhost-blk-punted, vhost-blk-bounced, vhost-blk-serial (the serial, non-printable bytes escaped
- *   as \ooo)
+ *   vhost-blk-abi, vhost-blk-queues, vhost-blk-running (queues with a backend), vhost-blk-paused (queues),
+ *   vhost-blk-frozen (0 or 1), vhost-blk-inflight, vhost-blk-held, vhost-blk-reads, vhost-blk-writes,
+ *   vhost-blk-flushes, vhost-blk-others, vhost-blk-errors, vhost-blk-read-bytes, vhost-blk-write-bytes,
+ *   vhost-blk-discards, vhost-blk-write-zeroes, vhost-blk-discard-bytes, vhost-blk-punted, vhost-blk-bounced,
+ *   vhost-blk-serial (the serial, non-printable bytes escaped as \ooo)
  *
- * And by root, each queue for itself, with its latencies, in debugfs: vhost-blk/<pid>-<n>/queue<i>, where <pid> opened the
- * device and <n> tells its descriptors apart.
+ * And by root, each queue for itself, with its latencies, in debugfs: vhost-blk/<pid>-<n>/queue<i>, where <pid> opened
+ * the device and <n> tells its descriptors apart.
  */
 
 #endif

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The module as a source package: checked by sparse, built by DKMS, signed. All in the lab's root, none of it in a kernel.
+// The module as a source package: checked by sparse and checkpatch, built by DKMS, signed. All in the lab's root, none of it in a kernel.
 import { copyFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { execa } from 'execa'
+import { kernelSource, sourceStage } from '../lab/setup/debug-kernel.ts'
 import { cache, top } from '../lab/setup/paths.ts'
+import { ensure } from '../lab/setup/stage.ts'
 import { kernelRelease } from '../lab/setup/stages.ts'
 
 const kver = kernelRelease()
@@ -28,6 +30,23 @@ test('sparse has nothing to say', async () => {
     '',
   )
 }, 120_000)
+
+const long = process.env.VBLK_LONG ? test : test.skip
+
+long(
+  'nor has checkpatch.pl, strict',
+  async () => {
+    await ensure([sourceStage], (line) => process.stderr.write(`${line}\n`))
+    const script = `CHECKPATCH=${join(kernelSource, 'scripts/checkpatch.pl')}`
+    const { all } = await execa(
+      join(top, 'script/in-root'),
+      ['make', '-s', '-C', join(top, 'kmod'), 'style', script, `O=${join(dir, 'style')}`],
+      { all: true, reject: false },
+    )
+    expect(all).toBe('')
+  },
+  600_000,
+)
 
 test('DKMS builds it', async () => {
   const trees = ['--dkmstree', join(dir, 'dkms'), '--sourcetree', join(dir, 'src')]
