@@ -344,11 +344,46 @@ static bool get_original_write_cache(Object *obj, Error **errp)
     return VIRTIO_BLK(obj)->original_wce;
 }
 
+/* A reset applies it; what the guest has now stays. */
+static void set_original_write_cache(Object *obj, bool on, Error **errp)
+{
+    if (!DEVICE(obj)->realized) {
+        error_setg(errp, "the write cache of a disk that is being made is set by write-cache");
+        return;
+    }
+    VIRTIO_BLK(obj)->original_wce = on;
+}
+
 static bool get_current_write_cache(Object *obj, Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(obj);
 
     return s->blk && blk_enable_write_cache(s->blk);
+}
+
+/*
+ * Off at once: a guest that believes in a write cache flushes in vain. Never on: a guest that believes in none doesn't flush
+ * and would lose what it wrote.
+ */
+static void set_current_write_cache(Object *obj, bool on, Error **errp)
+{
+    VirtIOBlock *s = VIRTIO_BLK(obj);
+    bool before = get_current_write_cache(obj, NULL);
+
+    if (!DEVICE(obj)->realized) {
+        error_setg(errp, "the write cache of a disk that is being made is set by write-cache");
+        return;
+    }
+    if (on && !before) {
+        error_setg(errp, "only a reset turns the write cache on: the guest may rely on its being off");
+        return;
+    }
+    if (on == before) {
+        return;
+    }
+    blk_set_enable_write_cache(s->blk, false);
+    write_cache_changed(VHOST_BLK(obj), before);
+    virtio_notify_config(VIRTIO_DEVICE(obj));
 }
 
 static const Property vhost_blk_properties[] = {
@@ -388,10 +423,13 @@ static void vhost_blk_class_init(ObjectClass *klass, VHostBlkClassData data)
                                           "the kernel serves the disk; settable (true fails while it can't)");
     object_class_property_add(klass, "vhost-state", "struct", get_vhost_state, NULL, NULL, NULL);
     object_class_property_set_description(klass, "vhost-state", "datapath, its reason, and the kernel's counters");
-    object_class_property_add_bool(klass, "original-write-cache", get_original_write_cache, NULL);
-    object_class_property_set_description(klass, "original-write-cache", "what a reset restores (on: writeback)");
-    object_class_property_add_bool(klass, "current-write-cache", get_current_write_cache, NULL);
-    object_class_property_set_description(klass, "current-write-cache", "the guest's choice (on: writeback)");
+    object_class_property_add_bool(klass, "original-write-cache", get_original_write_cache,
+                                   set_original_write_cache);
+    object_class_property_set_description(klass, "original-write-cache", "what a reset restores (on: writeback); settable");
+    object_class_property_add_bool(klass, "current-write-cache", get_current_write_cache,
+                                   set_current_write_cache);
+    object_class_property_set_description(klass, "current-write-cache",
+                                          "the guest's choice (on: writeback); settable to off");
 }
 
 static const TypeInfo vhost_blk_info = {

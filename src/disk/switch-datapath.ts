@@ -53,7 +53,9 @@ export async function switchDatapath(
     return await settled(vm, id, options)
   })
   if ((now.datapath === 'kernel') !== (target === 'kernel')) throw notSwitched(now, id, target)
-  return { id, changed: true, disk: now, commands, dryRun }
+  // A disk that the kernel can never serve is served as before.
+  const changed = now.datapath !== disk.datapath || now.reason !== disk.reason
+  return { id, changed, disk: now, commands, dryRun }
 }
 
 function isSo({ datapath, reason, kernel }: DiskInfo, target: 'kernel' | 'userspace'): boolean {

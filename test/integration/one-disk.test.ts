@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The commands about one disk of a VM: show, datapath, resize.
+// The commands about one disk of a VM: show, datapath, cache, resize.
 
 import { stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import type { ShowResult } from '../../src/commands/show.ts'
 import type { ResizeResult } from '../../src/disk/resize.ts'
 import type { DatapathResult } from '../../src/disk/switch-datapath.ts'
+import type { WriteCacheResult } from '../../src/disk/write-cache.ts'
 import { makeFolder, makeImage, Qemu, removeFolder, vblk } from './qemu.ts'
 
 jest.setTimeout(180_000)
@@ -94,18 +95,80 @@ describe('datapath', () => {
     })
   })
 
-  test('userspace is accepted, and is what a plain virtio-blk has already', async () => {
-    expect(await datapath('d1', 'userspace')).toMatchObject({ exitCode: 0, envelope: { result: { changed: true } } })
-    expect(await datapath('plain', 'userspace')).toMatchObject({
-      exitCode: 0,
-      envelope: { result: { changed: false } },
-    })
+  test.each(['d1', 'plain'])('userspace changes nothing for %s, which the kernel can never serve', async (id) => {
+    expect(await datapath(id, 'userspace')).toMatchObject({ exitCode: 0, envelope: { result: { changed: false } } })
   })
 
   test('nonsense is refused before the VM is asked', async () => {
     expect((await datapath('d1', 'both')).exitCode).toBe(2)
     expect((await datapath('absent', 'userspace')).exitCode).toBe(3)
     expect((await vblk(['datapath', join(dir, 'none.sock'), 'd1', 'kernel'])).exitCode).toBe(3)
+  })
+})
+
+describe('cache', () => {
+  const cache = (...argv: string[]) => vblk<WriteCacheResult>(['cache', qemu.socket, ...argv])
+  const property = (name: string, value: boolean) => ({
+    execute: 'qom-set',
+    arguments: { path: '/machine/peripheral/d1', property: name, value },
+  })
+
+  test('shows what the guest has and what a reset restores', async () => {
+    expect(await cache('d1')).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { changed: false, original: 'writeback', current: 'writeback', pending: false } },
+    })
+    expect((await vblk(['cache', qemu.socket, 'd1'], { text: true })).stdout).toBe('writeback\n')
+    expect((await vblk(['cache', qemu.socket, 'plain'], { text: true })).stdout).toBe("this device doesn't tell\n")
+  })
+
+  test('--dry-run prints what would be sent, in a safe order', async () => {
+    const { stdout } = await vblk(['cache', qemu.socket, 'd1', 'off', '--dry-run'], { text: true })
+    expect(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual([property('current-write-cache', false), property('original-write-cache', false)])
+    expect(await cache('d1')).toMatchObject({ envelope: { result: { current: 'writeback' } } })
+  })
+
+  test('off holds at once, on only from the next reset', async () => {
+    expect(await cache('d1', 'off')).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { changed: true, original: 'writethrough', current: 'writethrough', pending: false } },
+    })
+    expect(await cache('d1', 'off')).toMatchObject({ envelope: { result: { changed: false, commands: [] } } })
+    await qemu.qmp.execute('system_reset')
+    expect(await cache('d1')).toMatchObject({ envelope: { result: { current: 'writethrough' } } })
+
+    expect(await cache('d1', 'on')).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { changed: true, original: 'writeback', current: 'writethrough', pending: true } },
+    })
+    expect((await vblk(['cache', qemu.socket, 'd1'], { text: true })).stdout).toBe(
+      "writethrough now, writeback from the guest's next reset\n",
+    )
+    const reset = qemu.qmp.events(({ event }) => event === 'RESET')
+    await qemu.qmp.execute('system_reset')
+    await reset.next({ timeoutMs: 10_000 })
+    expect(await cache('d1', 'on')).toMatchObject({ envelope: { result: { changed: false, current: 'writeback' } } })
+  })
+
+  test('QEMU never turns a write cache on under a guest', async () => {
+    await cache('d1', 'off')
+    const set = { path: '/machine/peripheral/d1', property: 'current-write-cache', value: true }
+    await expect(qemu.qmp.execute('qom-set', set)).rejects.toThrow('only a reset turns the write cache on')
+  })
+
+  test('a plain virtio-blk is refused, what is not there is not found, nonsense is usage', async () => {
+    expect(await cache('plain', 'off')).toMatchObject({
+      exitCode: 5,
+      envelope: { error: { code: 'WRITE_CACHE_FIXED' } },
+    })
+    expect((await cache('absent', 'off')).exitCode).toBe(3)
+    expect((await cache('d1', 'maybe')).exitCode).toBe(2)
+    expect((await vblk(['cache', join(dir, 'none.sock'), 'd1'])).exitCode).toBe(3)
   })
 })
 

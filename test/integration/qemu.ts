@@ -9,6 +9,7 @@ import { QmpClient } from '../../src/qmp/index.ts'
 import { builtObject } from '../device/root-qemu.ts'
 import { top } from '../lab/setup/paths.ts'
 import type { Envelope } from '../lab/vblk.ts'
+import { program } from './program.ts'
 
 export interface QemuOptions {
   /** Number of hot-plug ports, rp1 and so on; 2 unless told. */
@@ -135,11 +136,10 @@ export function startVblk<T = unknown>(argv: string[], options: VblkOptions = {}
     readOnlyFolder === undefined
       ? []
       : ['unshare', '--mount', '--propagation', 'private', 'sh', '-euc', withReadOnly, 'sh', readOnlyFolder]
-  const dev = ['--import', 'tsx', join(top, 'bin/dev.js')]
   const [command = '', ...args] = [
     ...wrapper,
     process.execPath,
-    ...dev,
+    program,
     ...argv,
     '--quiet',
     ...(text ? [] : ['--json']),
