@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -254,6 +255,31 @@ static napi_value fd_peer_credentials(napi_env env, napi_callback_info info)
     return result;
 }
 
+/*
+ * copyFd(pid, fd): a descriptor of the same open file as that of another process, closed on exec. It takes the right to trace
+ * the process (pidfd_getfd(2), Linux 5.6). System calls by number: the C library has them from 2.36 on.
+ */
+static napi_value fd_copy(napi_env env, napi_callback_info info)
+{
+    napi_value args[2];
+    int64_t pid;
+    int fd, process, error;
+    long copy;
+
+    if (!get_args(env, info, 2, args) || !get_integer(env, args[0], 1, INT_MAX, &pid) || !get_fd(env, args[1], &fd)) {
+        return NULL;
+    }
+    process = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    if (process < 0) {
+        return result_or_errno(env, process);
+    }
+    copy = syscall(SYS_pidfd_getfd, process, fd, 0);
+    error = errno;
+    close(process);
+    errno = error;
+    return result_or_errno(env, copy);
+}
+
 /* tryLock(fd, exclusive): 0. Without waiting: a wait here would stop the whole program, its signal handlers included. */
 static napi_value fd_try_lock(napi_env env, napi_callback_info info)
 {
@@ -283,6 +309,7 @@ NAPI_MODULE_INIT()
         { "connect", fd_connect },
         { "sendFds", fd_send_fds },
         { "peerCredentials", fd_peer_credentials },
+        { "copyFd", fd_copy },
         { "tryLock", fd_try_lock },
     };
     napi_value function;

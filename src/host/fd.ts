@@ -14,6 +14,7 @@ interface Addon {
   connect(path: string): number
   sendFds(socket: number, fds: number[]): number
   peerCredentials(socket: number): PeerCredentials | number
+  copyFd(pid: number, fd: number): number
   tryLock(fd: number, exclusive: boolean): number
 }
 
@@ -108,6 +109,15 @@ export function sendFds(socket: number, fds: readonly number[]): void {
 export function peerCredentials(socket: number): PeerCredentials {
   const result = addon().peerCredentials(socket)
   return typeof result === 'object' ? result : fail(result, 'getsockopt')
+}
+
+/**
+ * A descriptor, closed on exec, of the same open file as that of another process (pidfd_getfd(2)).
+ * @throws an Error with code, errno and syscall: EPERM without the right to trace that process, ESRCH when there is no such
+ *   process, EBADF when it has no such descriptor
+ */
+export function copyFd(pid: number, fd: number): number {
+  return check(addon().copyFd(pid, fd), 'pidfd_getfd')
 }
 
 /**

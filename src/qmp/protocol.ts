@@ -78,6 +78,26 @@ export interface BlockInfo {
   inserted?: BlockDeviceInfo
 }
 
+/** BlockDeviceStats, the fields in use; times in nanoseconds. */
+export interface BlockStats {
+  qdev?: string
+  stats: {
+    rd_operations: QapiInt
+    wr_operations: QapiInt
+    flush_operations: QapiInt
+    unmap_operations: QapiInt
+    rd_bytes: QapiInt
+    wr_bytes: QapiInt
+    rd_total_time_ns: QapiInt
+    wr_total_time_ns: QapiInt
+    flush_total_time_ns: QapiInt
+    failed_rd_operations: QapiInt
+    failed_wr_operations: QapiInt
+    failed_flush_operations: QapiInt
+    failed_unmap_operations: QapiInt
+  }
+}
+
 /** BlockdevOptions, for the drivers in use. */
 export interface BlockdevFileOptions {
   driver: 'file' | 'host_device'
@@ -164,6 +184,7 @@ export interface CommandMap {
   'qom-list-types': { arguments: { implements?: string; abstract?: boolean }; returns: ObjectTypeInfo[] }
   'device-list-properties': { arguments: { typename: string }; returns: ObjectPropertyInfo[] }
   'query-block': { arguments: None; returns: BlockInfo[] }
+  'query-blockstats': { arguments: None; returns: BlockStats[] }
   'query-named-block-nodes': { arguments: { flat?: boolean }; returns: BlockDeviceInfo[] }
   'blockdev-add': { arguments: BlockdevRawOptions; returns: None }
   block_resize: { arguments: { 'node-name': string; size: QapiInt }; returns: None }

@@ -13,7 +13,7 @@ interface Disk {
   id: string
   datapath: string
   readOnly: boolean
-  kernel: { requests: number } | null
+  kernel: { requests: number; errors: number } | null
 }
 
 let lab: Lab
@@ -103,6 +103,77 @@ test('a guest that does not answer the unplug leaves the detach pending; a later
   await vblk(lab, ['detach', guest.qmp, 'd', '--timeout', '60'])
   await guest.awaitDisk('vda', false)
   expect(await nodes()).toEqual([])
+})
+
+test('the datapath is switched under the guest, and says when nothing changes', async () => {
+  await vblk(lab, attach(image, '--queues', '2'))
+  await guest.awaitDisk('vda')
+  const to = (datapath: string) => vblk<{ changed: boolean; disk: Disk }>(lab, ['datapath', guest.qmp, 'd', datapath])
+  const seen = await guest.check(['sh', '-c', 'dd if=/dev/vda bs=1M iflag=direct 2>/dev/null | sha256sum'])
+  expect(await to('kernel')).toMatchObject({ changed: false, disk: { datapath: 'kernel' } })
+  expect(await to('userspace')).toMatchObject({ changed: true, disk: { datapath: 'userspace' } })
+  expect(await to('userspace')).toMatchObject({ changed: false, disk: { datapath: 'userspace' } })
+  expect(await guest.check(['sh', '-c', 'dd if=/dev/vda bs=1M iflag=direct 2>/dev/null | sha256sum'])).toBe(seen)
+  expect(await to('kernel')).toMatchObject({ changed: true, disk: { datapath: 'kernel' } })
+})
+
+test('a disk that the kernel serves grows, and the guest and the kernel see it', async () => {
+  await vblk(lab, ['resize', guest.qmp, 'd', '20M'])
+  const sectors = 'for i in $(seq 100); do [ "$(cat /sys/block/vda/size)" = 40960 ] && exit 0; sleep 0.1; done; exit 1'
+  await guest.check(['sh', '-c', sectors])
+  await guest.check(['dd', 'if=/dev/urandom', 'of=/dev/vda', 'bs=1M', 'seek=16', 'count=4', 'conv=fsync'])
+  const end = ['sh', '-c', 'dd if="$1" bs=1M skip=16 2>/dev/null | sha256sum | cut -d" " -f1', 'sh']
+  expect(await lab.check([...end, image])).toBe(await guest.check([...end, '/dev/vda']))
+  expect(await disks()).toMatchObject([{ datapath: 'kernel' }])
+  expect((await tryVblk(lab, ['resize', guest.qmp, 'd', '16M'])).exitCode).toBe(5)
+})
+
+test('the write cache goes off under the guest at once, and comes back with its next reset', async () => {
+  const cache = (...words: string[]) => vblk(lab, ['cache', guest.qmp, 'd', ...words])
+  expect(await cache()).toMatchObject({ original: 'writeback', current: 'writeback' })
+  expect(await cache('off')).toMatchObject({ changed: true, original: 'writethrough', current: 'writethrough' })
+  await guest.check(['dd', 'if=/dev/urandom', 'of=/dev/vda', 'bs=4k', 'count=8', 'oflag=direct'])
+  expect(await disks()).toMatchObject([{ datapath: 'kernel', kernel: { errors: 0 } }])
+  expect(await cache('on')).toMatchObject({ original: 'writeback', current: 'writethrough', pending: true })
+})
+
+interface Work {
+  reads: number
+  readBytes: number
+  read: { p50: number | null; p99: number | null }
+}
+
+interface DiskStats {
+  all: Work
+  queues: (Work & { queue: number })[] | null
+}
+
+test('stats show by queue what the guest did and how long it took', async () => {
+  const read = async () => (await vblk<{ disks: DiskStats[] }>(lab, ['stats', guest.qmp, 'd'])).disks[0]
+  const before = await read()
+  await guest.check(['dd', 'if=/dev/vda', 'of=/dev/null', 'bs=4k', 'count=256', 'iflag=direct'])
+  const after = await read()
+  expect((after?.all.reads ?? 0) - (before?.all.reads ?? 0)).toBeGreaterThanOrEqual(256)
+  expect((after?.all.readBytes ?? 0) - (before?.all.readBytes ?? 0)).toBeGreaterThanOrEqual(1 << 20)
+  expect(after?.queues).toMatchObject([{ queue: 0 }, { queue: 1 }])
+  const sum = (disk: DiskStats | undefined) => disk?.queues?.reduce((total, { reads }) => total + reads, 0) ?? 0
+  expect(sum(after) - sum(before)).toBeGreaterThanOrEqual(256)
+  const { p50, p99 } = after?.all.read ?? {}
+  expect(p50).toBeGreaterThan(0)
+  expect(p99).toBeGreaterThanOrEqual(p50 ?? 0)
+
+  const metrics = await lab.check(['vblk', 'stats', guest.qmp, '--format', 'openmetrics'])
+  expect(metrics).toMatch(/^vblk_kernel_datapath\{vm="[^"]+",disk="d"\} 1$/m)
+  const buckets = [...metrics.matchAll(/_bucket\{[^}]*queue="0",op="read",le="([^"]+)"\} (\d+)$/gm)]
+  expect(buckets.at(-1)?.[1]).toBe('+Inf')
+  const counts = buckets.map(([, , count]) => Number(count))
+  expect(counts).toEqual([...counts].sort((a, b) => a - b))
+})
+
+test('a disk of another size than its file had is detached like any other', async () => {
+  await vblk(lab, ['detach', guest.qmp, 'd'])
+  await guest.awaitDisk('vda', false)
+  await lab.check(['truncate', '-s', '16M', image])
 })
 
 /** Starts vblk, interrupts it once it shows the wanted line, and returns its exit status and output. */

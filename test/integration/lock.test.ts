@@ -29,16 +29,26 @@ afterAll(async () => {
 
 const attachSecond = () => vblk(['attach', second, image, '--id', 'd2', '--datapath', 'userspace', '--dry-run'])
 
+/** Starts a detach that lasts so many seconds; returns when it has asked QEMU, and so holds the lock. */
+async function startDetach(seconds: number) {
+  const running = startVblk(['detach', qemu.socket, 'd1', '--timeout', String(seconds), '--verbose'])
+  await new Promise<void>((resolve, reject) => {
+    let said = ''
+    running.process.stderr?.on('data', (chunk) => {
+      said += chunk
+      if (said.includes('"device_del"')) resolve()
+    })
+    running.process.once('exit', () => reject(new Error(`the detach ended: ${said}`)))
+  })
+  return running
+}
+
 test('while one changes a VM another is told so, by any socket, and may still look', async () => {
-  const first = startVblk(['detach', qemu.socket, 'd1', '--timeout', '15'])
-  let refused: Awaited<ReturnType<typeof attachSecond>> | undefined
-  // The first needs a moment to begin.
-  for (const deadline = Date.now() + 12_000; refused?.exitCode !== 9 && Date.now() < deadline; ) {
-    refused = await attachSecond()
-  }
+  const first = await startDetach(5)
+  const refused = await attachSecond()
   expect(refused).toMatchObject({ exitCode: 9, envelope: { error: { code: 'VM_LOCKED' } } })
-  expect(refused?.envelope.error?.details).toEqual({ pid: first.process.pid })
-  expect(refused?.envelope.error?.message).toContain(`process ${first.process.pid}`)
+  expect(refused.envelope.error?.details).toEqual({ pid: first.process.pid })
+  expect(refused.envelope.error?.message).toContain(`process ${first.process.pid}`)
   expect((await vblk(['list', second])).exitCode).toBe(0)
 
   expect((await first.outcome).exitCode).toBe(6)
@@ -46,12 +56,8 @@ test('while one changes a VM another is told so, by any socket, and may still lo
 })
 
 test('a vblk that is killed leaves no lock', async () => {
-  const first = startVblk(['detach', qemu.socket, 'd1', '--timeout', '60'])
-  let refused: number | null = 0
-  for (const deadline = Date.now() + 30_000; refused !== 9 && Date.now() < deadline; ) {
-    refused = (await attachSecond()).exitCode
-  }
-  expect(refused).toBe(9)
+  const first = await startDetach(60)
+  expect((await attachSecond()).exitCode).toBe(9)
   first.process.kill('SIGKILL')
   await first.outcome.catch(() => {})
   expect((await attachSecond()).exitCode).toBe(0)
@@ -59,7 +65,7 @@ test('a vblk that is killed leaves no lock', async () => {
 
 test('two VMs do not disturb each other', async () => {
   const other = await Qemu.start(dir, 'other')
-  const first = startVblk(['detach', qemu.socket, 'd1', '--timeout', '10'])
+  const first = await startDetach(5)
   const beside = await vblk(['attach', other.socket, image, '--id', 'd1', '--datapath', 'userspace', '--dry-run'])
   expect(beside.exitCode).toBe(0)
   expect((await first.outcome).exitCode).toBe(6)

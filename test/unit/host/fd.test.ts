@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import {
   closeFd,
   connectFd,
+  copyFd,
   ioctl,
   loadAddon,
   openFd,
@@ -155,6 +156,29 @@ s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(0); print('listen
     expect(() => connectFd(path)).toThrow(expect.objectContaining({ code: 'EAGAIN', syscall: 'connect' }))
     closeFd(first)
     deaf.kill()
+  })
+})
+
+describe('copyFd', () => {
+  test("reads through another process's descriptor, past its end", async () => {
+    const path = fileWith('of another process')
+    const other = spawn('sleep', ['60'], { stdio: [openFd(path, constants.O_RDONLY), 'ignore', 'ignore'] })
+    await once(other, 'spawn')
+    rmSync(path)
+    const fd = copyFd(other.pid ?? 0, 0)
+    other.kill()
+    await once(other, 'exit')
+    const buffer = Buffer.alloc(32)
+    expect(buffer.toString('utf8', 0, readSync(fd, buffer))).toBe('of another process')
+    closeFd(fd)
+    expect(() => copyFd(other.pid ?? 0, 0)).toThrow(expect.objectContaining({ code: 'ESRCH' }))
+  })
+
+  test('a descriptor that is not there, and nonsense', () => {
+    expect(() => copyFd(process.pid, 1_000_000)).toThrow(
+      expect.objectContaining({ code: 'EBADF', syscall: 'pidfd_getfd' }),
+    )
+    expect(() => copyFd(0, 0)).toThrow(expect.objectContaining({ name: 'RangeError' }))
   })
 })
 
