@@ -5,7 +5,7 @@ import { QmpCommandError, QmpTimeoutError } from '../qmp/index.ts'
 import { migrating, requireHere, saysMigrating } from '../vm/presence.ts'
 import { findDevice } from '../vm/qom.ts'
 import { listSlots } from '../vm/slots.ts'
-import { requireVhostBlk, type Vm } from '../vm/vm.ts'
+import { requireLocal, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { awaitDatapath } from './datapath.ts'
 import { pendingUnplug } from './detach.ts'
 import { differences } from './differences.ts'
@@ -37,6 +37,7 @@ export interface AttachResult {
 export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptions): Promise<AttachResult> {
   const { signal, dryRun, report } = options
   const { id } = spec
+  requireLocal(vm, `${spec.source.file} was looked at here`)
   await requireVhostBlk(vm, { signal })
   const existing = await findSame(vm, spec, signal)
   if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }

@@ -3,7 +3,7 @@
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError } from '../qmp/index.ts'
 import { requireHere } from '../vm/presence.ts'
-import type { Vm } from '../vm/vm.ts'
+import { requireLocal, type Vm } from '../vm/vm.ts'
 import { type DiskInfo, requireDisk } from './info.ts'
 import type { PlannedCommand } from './plan.ts'
 import type { OperationOptions } from './report.ts'
@@ -39,6 +39,7 @@ export async function resizeDisk(
   options: ResizeOptions,
 ): Promise<ResizeResult> {
   const { signal, dryRun, report, shrink } = options
+  requireLocal(vm, "the size of its disks' files can't be seen from here")
   const { node, file, sizeBytes } = await requireDisk(vm, id, { signal })
   if (node === null || file === null || sizeBytes === null) {
     throw refusal('NO_MEDIUM', `${id} has no medium that could be resized`)

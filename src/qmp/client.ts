@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import type net from 'node:net'
+import type { Duplex } from 'node:stream'
 import { ExitCode } from '../errors.ts'
 import {
   QmpCommandError,
@@ -20,6 +20,7 @@ import { formatJson, type Json, parseJson } from './json.ts'
 import { LineSplitter } from './lines.ts'
 import type { CommandArguments, CommandName, CommandReturns, QmpEvent, QmpVersion } from './protocol.ts'
 import { busy, openSocket, readBacklog } from './socket.ts'
+import type { OpenTransport } from './transport.ts'
 import { type WaitOptions, waitFor } from './waiting.ts'
 
 /**
@@ -29,8 +30,10 @@ import { type WaitOptions, waitFor } from './waiting.ts'
 export type Runstate = 'idle' | 'connecting' | 'running' | 'disconnecting'
 
 export interface ConnectOptions {
-  /** Path of a unix socket that QEMU serves as a QMP monitor. */
+  /** Path of a unix socket that QEMU serves as a QMP monitor; with `open`, only what messages call it. */
   path: string
+  /** Opens the stream, if it isn't a unix socket of this host. */
+  open?: OpenTransport | undefined
   /** For the connection, the greeting and the negotiation together; 10 s unless told. */
   timeoutMs?: number | undefined
   /** Longest time a command may take unless execute() is told otherwise; 30 s unless told. */
@@ -71,7 +74,7 @@ export class QmpClient {
   readonly path: string
   readonly #options: ConnectOptions
   #runstate: Runstate = 'idle'
-  #socket: net.Socket | undefined
+  #socket: Duplex | undefined
   #version: QmpVersion | undefined
   #nextId = 1
   readonly #pending = new Map<string, Pending>()
@@ -102,8 +105,12 @@ export class QmpClient {
     return this.#version
   }
 
-  /** The connection's own descriptor, to ask the kernel who is at its other end; undefined without a connection. */
+  /**
+   * The unix socket's own descriptor, to ask the kernel who is at its other end; undefined without a connection, or when `open`
+   * made it.
+   */
   get descriptor(): number | undefined {
+    if (this.#options.open !== undefined) return undefined
     // Node has no public way to it.
     return (this.#socket as unknown as { _handle?: { fd?: number } | null } | undefined)?._handle?.fd
   }
@@ -119,7 +126,7 @@ export class QmpClient {
     const left = (): WaitOptions => ({ timeoutMs: Math.max(1, deadline - Date.now()), signal })
     this.#runstate = 'connecting'
     try {
-      const socket = await openSocket(this.path, left())
+      const socket = await (this.#options.open?.(left()) ?? openSocket(this.path, left()))
       const greeting = new Promise<QmpVersion>((resolve, reject) => {
         this.#greeting = { resolve, reject }
       })
@@ -172,7 +179,7 @@ export class QmpClient {
     await this.close()
   }
 
-  #listen(socket: net.Socket): void {
+  #listen(socket: Duplex): void {
     const lines = new LineSplitter(this.#options.maxLineBytes ?? defaultMaxLineBytes)
     this.#socket = socket
     socket.on('data', (chunk: Buffer) => {
@@ -237,7 +244,7 @@ export class QmpClient {
       }
       const isLast = left <= lookMs
       if (!isLast && Date.now() < heldAt) continue
-      const backlog = await readBacklog(this.path)
+      const backlog = this.#options.open === undefined ? await readBacklog(this.path) : undefined
       if (backlog !== undefined && backlog.waiting > 0 && backlog.accepted > 0) throw busy(this.path)
       if (isLast) throw this.#noGreeting(backlog)
     }

@@ -5,4 +5,11 @@ export * from './errors.ts'
 export { EventStream } from './events.ts'
 export type { Json } from './json.ts'
 export * from './protocol.ts'
+export {
+  type OpenTransport,
+  type TcpAddress,
+  type TlsAddress,
+  tcpTransport,
+  tlsTransport,
+} from './transport.ts'
 export type { WaitOptions } from './waiting.ts'

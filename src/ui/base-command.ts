@@ -15,6 +15,8 @@ import { watchForBugs } from './watch-for-bugs.ts'
 export interface Context<C extends typeof Command = any> {
   flags: Interfaces.InferredFlags<(typeof BaseCommand)['baseFlags'] & C['flags']>
   args: Interfaces.InferredArgs<C['args']>
+  /** All words that are no flags, for a command that takes any number of them (`strict = false`). */
+  words: string[]
   /** Aborted by SIGINT, SIGTERM and SIGHUP: stop, roll back, and throw its reason (or anything it is the cause of). */
   signal: AbortSignal
   /** How long the command may wait in all, in milliseconds: --timeout, or the command's default. */
@@ -79,7 +81,7 @@ export abstract class BaseCommand<T> extends Command {
 
   async #execute(warnings: string[], emit: Context['emit']): Promise<T> {
     const command = this.constructor as typeof BaseCommand
-    const { flags, args } = await this.#parse(command)
+    const { flags, args, words } = await this.#parse(command)
     const interruption = new Interruption()
     interruption.listen()
     const bugs = watchForBugs()
@@ -87,6 +89,7 @@ export abstract class BaseCommand<T> extends Command {
       const work = this.execute({
         flags,
         args,
+        words,
         signal: interruption.signal,
         timeoutMs: (flags.timeout ?? command.defaultTimeout) * 1000,
         progress: createProgress({ quiet: flags.quiet, verbose: flags.verbose, warnings }),
@@ -105,8 +108,8 @@ export abstract class BaseCommand<T> extends Command {
 
   async #parse(command: typeof BaseCommand) {
     try {
-      const { flags, args } = await this.parse(command)
-      return { flags: flags as Interfaces.InferredFlags<typeof BaseCommand.baseFlags>, args }
+      const { flags, args, argv } = await this.parse(command)
+      return { flags: flags as Interfaces.InferredFlags<typeof BaseCommand.baseFlags>, args, words: argv.map(String) }
     } catch (error) {
       if (!(error instanceof Error)) throw error
       throw usageError(error, `${this.config.bin} ${(this.id ?? '').replaceAll(':', ' ')}`)

@@ -5,8 +5,10 @@ import type { DiskInfo } from '../disk/info.ts'
 import type { PlannedCommand } from '../disk/plan.ts'
 import { printable } from './printable.ts'
 
+export const vmDescription = "registered name, path of the VM's QMP socket, tcp:, tls:, ssh:// or libvirt: address"
+
 /** The argument that names a VM. */
-export const vmArgument = () => Args.string({ description: "path of the VM's QMP socket", required: true })
+export const vmArgument = () => Args.string({ description: vmDescription, required: true })
 
 /** The argument that names a disk of that VM. */
 export const diskArgument = () => Args.string({ description: "the disk's id in the VM", required: true })

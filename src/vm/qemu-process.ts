@@ -8,6 +8,7 @@ import type { Vm } from './vm.ts'
  * socket and passed it on.
  */
 export function findProcess(vm: Vm): PeerCredentials | { unknown: string } {
+  if (vm.elsewhere !== undefined) return { unknown: vm.elsewhere }
   const { descriptor } = vm.qmp
   if (descriptor === undefined) return { unknown: 'its monitor is closed' }
   try {

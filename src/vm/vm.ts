@@ -3,6 +3,7 @@
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpClient, QmpCommandError, type QmpVersion, type StatusInfo, type WaitOptions } from '../qmp/index.ts'
 import { lockVm } from './lock.ts'
+import { resolveVm } from './resolve.ts'
 
 /** QOM type of the disk that the kernel can serve, as the vhost-blk device plugin registers it. */
 export const vhostBlkPci = 'vhost-blk-pci'
@@ -22,21 +23,30 @@ export interface Vm {
   /** As the user named it. */
   name: string
   qmp: QmpClient
+  /** Why the process that serves the monitor can't be looked at, when it isn't at the other end of a unix socket. */
+  elsewhere?: string
+  /** Its QEMU opens files of another host, or may do so. */
+  remote?: boolean
 }
 
 // A QEMU that takes longer to greet hangs, however patient the command is otherwise.
 const connectMs = 10_000
 
-/** Finds a VM by the path of its QMP socket. Throws QmpConnectError and the like: exit codes 3, 4, 6 and 9. */
+/**
+ * Finds a VM by a registered name, the path of its QMP socket, or another address (see parseAddress). Throws QmpConnectError and
+ * the like: exit codes 3, 4, 6 and 9; 2 for an address that is none.
+ */
 export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmOptions = {}): Promise<Vm> {
+  const { path, open, elsewhere, remote } = await resolveVm(name)
   const qmp = await QmpClient.connect({
-    path: name,
+    path,
+    open,
     timeoutMs: Math.min(timeoutMs ?? connectMs, connectMs),
     commandTimeoutMs: timeoutMs,
     signal,
     trace: trace && ((direction, line) => trace(`${direction === 'send' ? '->' : '<-'} ${line}`)),
   })
-  return { name, qmp }
+  return { name, qmp, ...(elsewhere !== undefined && { elsewhere }), ...(remote && { remote }) }
 }
 
 /** Opens the VM for the time of one function, and lets go of its monitor whatever happens. */
@@ -94,6 +104,14 @@ export async function hasDeviceType(vm: Vm, typename: string, options: WaitOptio
     if (error instanceof QmpCommandError) return false
     throw error
   }
+}
+
+/** Throws VblkError (exit code 5) for a VM whose files can't be looked at from here. */
+export function requireLocal(vm: Vm, what: string): void {
+  if (!vm.remote) return
+  throw new VblkError('VM_IS_REMOTE', ExitCode.Refused, `${vm.name} may be on another host: ${what}`, {
+    hint: 'run vblk on that host, for example: ssh HOST vblk …',
+  })
 }
 
 /** Throws VblkError (exit code 4) unless this QEMU has the vhost-blk device. */

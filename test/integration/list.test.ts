@@ -2,7 +2,6 @@
 
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals'
-import type { ListResult } from '../../src/commands/list.ts'
 import type { DiskInfo } from '../../src/disk/info.ts'
 import { makeFolder, makeImage, Qemu, removeFolder, vblk } from './qemu.ts'
 
@@ -44,7 +43,7 @@ test('an empty VM has no disks, and that is no failure', async () => {
 
 test('shows ours and a plain one, each with its datapath and why', async () => {
   await vblk(['attach', qemu.socket, image, '--id', 'd1', '--datapath', 'auto', '--cache', 'writeback'])
-  const { exitCode, envelope } = await vblk<ListResult>(['list', qemu.socket])
+  const { exitCode, envelope } = await vblk<{ disks: DiskInfo[] }>(['list', qemu.socket])
   expect(exitCode).toBe(0)
   expect(envelope.result?.disks).toEqual([
     expect.objectContaining({
@@ -86,7 +85,7 @@ test('a disk that the firmware drives is served by somebody', async () => {
   await qemu.qmp.execute('cont')
   let disk: DiskInfo | undefined
   for (const deadline = Date.now() + 20_000; disk?.datapath !== 'userspace' && Date.now() < deadline; ) {
-    disk = (await vblk<ListResult>(['list', qemu.socket])).envelope.result?.disks[0]
+    disk = (await vblk<{ disks: DiskInfo[] }>(['list', qemu.socket])).envelope.result?.disks[0]
   }
   expect(disk).toMatchObject({ datapath: 'userspace', reason: 'a virtio-blk-pci has no kernel datapath' })
 })
