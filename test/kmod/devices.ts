@@ -43,17 +43,25 @@ const memory = { size: 64, memory_backed: 1, discard: 1 }
  */
 export async function prepareRing(lab: Lab): Promise<string[]> {
   await loadNullBlk(lab)
-  // A volatile cache without FUA: a durable write shows as a flush of the device. Before 6.8 there is always FUA.
+  // A volatile cache without FUA: a durable write shows as a flush of the device. Before 6.8 null_blk always has FUA; a loop
+  // device never.
   const canDoWithoutFua = (await lab.check(['cat', '/sys/kernel/config/nullb/features'])).split(',').includes('fua')
   const fua = canDoWithoutFua ? { fua: 0 } : {}
-  const cached = await makeNullBlk(lab, 'ring-cached', { ...memory, cache_size: 8, ...fua })
+  const block = await makeNullBlk(lab, 'ring-cached', { ...memory, cache_size: 8, ...fua })
+  const cached = canDoWithoutFua ? block : await makeLoop(lab, '/run/ring-cached.img')
   const slow = await makeNullBlk(lab, 'ring-slow', { ...memory, irqmode: 2, completion_nsec: 100_000_000 })
   // An ext4 of its own: some cases freeze it.
   const disk = await makeNullBlk(lab, 'ring-files', memory)
   await lab.check(['mkfs.ext4', '-q', disk])
   await lab.check(['mkdir', '-p', imageDir])
   await lab.check(['mount', disk, imageDir])
-  return [ring, '--dir', imageDir, '--block', cached, '--slow', slow]
+  return [ring, '--dir', imageDir, '--block', block, '--cached', cached, '--slow', slow]
+}
+
+/** A loop device on a new file. */
+async function makeLoop(lab: Lab, file: string): Promise<string> {
+  await lab.check(['truncate', '-s', '64M', file])
+  return (await lab.check(['losetup', '--find', '--show', file])).trim()
 }
 
 /**

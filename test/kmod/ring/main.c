@@ -3,7 +3,7 @@
  * Conformance of /dev/vhost-blk, seen from a VMM and its guest.
  *
  *   ring --list
- *   ring --dir DIR --block DEVICE --slow DEVICE [CASE...]
+ *   ring --dir DIR --block DEVICE --cached DEVICE --slow DEVICE [CASE...]
  *   ring MODE OPTIONS (modes.h)
  *
  * Prints "ok NAME" or "not ok NAME: why" a case; exit status 1 if any failed. Each case runs in a process of its own,
@@ -25,7 +25,7 @@
 /* Of one case, seconds. */
 #define TIME_LIMIT 60
 
-const char *test_dir, *test_block, *test_slow;
+const char *test_dir, *test_block, *test_cached, *test_slow;
 
 static const struct test_case *const groups[] = {
 	coherent_cases,
@@ -98,6 +98,7 @@ int main(int argc, char **argv)
 		{ "list", no_argument, NULL, 'l' },
 		{ "dir", required_argument, NULL, 'd' },
 		{ "block", required_argument, NULL, 'b' },
+		{ "cached", required_argument, NULL, 'c' },
 		{ "slow", required_argument, NULL, 's' },
 		{},
 	};
@@ -118,6 +119,9 @@ int main(int argc, char **argv)
 		case 'b':
 			test_block = optarg;
 			break;
+		case 'c':
+			test_cached = optarg;
+			break;
 		case 's':
 			test_slow = optarg;
 			break;
@@ -125,8 +129,9 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (!list && (!test_dir || !test_block || !test_slow)) {
-		fprintf(stderr, "usage: ring --list | ring --dir DIR --block DEVICE --slow DEVICE [CASE...]\n");
+	if (!list && (!test_dir || !test_block || !test_cached || !test_slow)) {
+		fprintf(stderr,
+			"usage: ring --list | ring --dir DIR --block DEVICE --cached DEVICE --slow DEVICE [CASE...]\n");
 		return 2;
 	}
 	for (int i = optind; i < argc; i++) {

@@ -63,7 +63,8 @@ struct vm {
 
 /* Where the tests may work: set by the command line. */
 extern const char *test_dir;   /* a directory on ext4 of its own */
-extern const char *test_block; /* a block device with a volatile cache, no FUA, whose content may be destroyed */
+/* Block devices whose content may be destroyed; cached has a volatile cache and no FUA. */
+extern const char *test_block, *test_cached;
 extern const char *test_slow;  /* one on which each request takes SLOW_MS */
 #define SLOW_MS 100
 
