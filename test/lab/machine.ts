@@ -202,7 +202,7 @@ export async function machinePid(paths: MachinePaths): Promise<number | undefine
 
 async function coldBoot(options: MachineOptions, paths: MachinePaths, disk: Disk): Promise<AgentClient> {
   await launch(commandLine(options, paths, disk, false), paths, options.keep)
-  return await AgentClient.connect(paths.agent, 180_000)
+  return await AgentClient.connect(paths.agent, 180_000 * (hostKernel(options)?.slowness ?? 1))
 }
 
 async function newOverlay(path: string): Promise<void> {
@@ -371,5 +371,5 @@ export async function startMachine(
   await migrated(qmp)
   await qmp.execute('cont')
   await qmp.close()
-  return await AgentClient.connect(paths.agent, 30_000)
+  return await AgentClient.connect(paths.agent, 30_000 * (named?.slowness ?? 1))
 }

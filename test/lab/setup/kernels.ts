@@ -24,6 +24,8 @@ export interface HostKernel {
   initrd: string
   /** A disk with vhost_blk.ko and the modules' index. */
   moduleImage: string
+  /** How many times longer than with the lab's own kernel things may take. */
+  slowness: number
   /** Like `6.1.0-50-cloud-amd64`; once the stage is made. */
   release: () => string
 }
@@ -39,6 +41,7 @@ function hostKernel(
   name: string,
   stage: Pick<Stage, 'title' | 'needs' | 'inputs' | 'key'>,
   make: (dir: string) => Promise<void>,
+  slowness = 1,
 ) {
   const dir = join(kernelsDir, name)
   const tree = join(dir, 'tree')
@@ -50,6 +53,7 @@ function hostKernel(
   }
   const kernel: HostKernel = {
     tree,
+    slowness,
     release,
     image: join(dir, 'vmlinuz'),
     initrd: join(dir, 'initrd'),
@@ -173,6 +177,8 @@ const checking = (name: string): HostKernel =>
       inputs: ['test/lab/setup/debug-kernel.ts', 'fixtures/lab/debug.config', `fixtures/lab/${name}.config`],
     },
     (dir) => makeDebugKernel(name, dir),
+    // Twice as slow where a processor is free for it.
+    6,
   )
 
 export const hostKernels: Record<string, HostKernel> = {
