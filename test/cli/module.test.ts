@@ -113,7 +113,10 @@ describe('loaded', () => {
     const { error } = await tryVblk(lab, ['doctor'])
     expect(error?.message).toMatch(/^1 of \d+ checks failed: device-node$/)
     expect(error?.hint).toBe('begin with: chmod o= /dev/vhost-blk')
-    await lab.check(['chmod', 'o=', '/dev/vhost-blk'])
+    expect(await vblk(lab, ['doctor', '--fix'])).toMatchObject({
+      fixes: [{ command: 'chmod o= /dev/vhost-blk', exitCode: 0 }],
+    })
+    expect((await lab.check(['stat', '-c', '%a', '/dev/vhost-blk'])).trim()).toMatch(/0$/)
   })
 })
 
@@ -151,6 +154,17 @@ describe('in use', () => {
     expect(await isLoaded('vhost_blk')).toBe(false)
     expect((await lab.exec(['test', '-e', '/dev/vhost-blk'])).exitCode).toBe(1)
   })
+})
+
+test('doctor --fix loads the module, after it has shown that it will', async () => {
+  const { error } = await tryVblk(lab, ['doctor', '--fix', '--dry-run'])
+  expect(error?.details?.fixes).toEqual([{ command: 'vblk module load' }])
+  expect(await isLoaded('vhost_blk')).toBe(false)
+  const { exitCode, stdout, stderr } = await lab.exec(['vblk', 'doctor', '--fix'])
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '- running: vblk module load\n' })
+  expect(stdout).not.toMatch(/^fail/m)
+  expect(await vblk(lab, ['doctor', '--fix'])).toMatchObject({ fixes: [] })
+  await vblk(lab, ['module', 'unload'])
 })
 
 // The compiler takes minutes there.

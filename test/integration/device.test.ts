@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The device commands, on the lab's QEMU and on programs that are none.
+import { execFileSync } from 'node:child_process'
 import { constants, fstatSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -52,6 +53,26 @@ describe('device args', () => {
     await writeFile(join(folder, buildId, 'vhost-blk.so'), '')
     const { stdout } = await vblkInRoot(['device', 'args'], { VBLK_DEVICE_DIR: folder })
     expect(stdout).toBe(`-plugin file=${dir}/with,,comma/${buildId}/vhost-blk.so\n`)
+  })
+
+  test('as XML for libvirt, whatever the path', async () => {
+    const folder = join(dir, "a&<'x'>")
+    await mkdir(join(folder, buildId), { recursive: true })
+    await writeFile(join(folder, buildId, 'vhost-blk.so'), '')
+    process.env.VBLK_DEVICE_DIR = folder
+    const { stdout } = await vblk(['device', 'args', qemu, '--libvirt-xml'], { text: true })
+    delete process.env.VBLK_DEVICE_DIR
+    const read =
+      'import sys, xml.etree.ElementTree as t; print(__import__("json").dumps([a.get("value") for a in t.parse(sys.stdin).getroot()]))'
+    const values = execFileSync('python3', ['-c', read], { input: stdout, encoding: 'utf8' })
+    expect(JSON.parse(values)).toEqual(['-plugin', `file=${folder}/${buildId}/vhost-blk.so`])
+  })
+
+  test('without a device --fallback prints nothing and warns', async () => {
+    expect(await vblk(['device', 'args', '/bin/ls', '--fallback'])).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { object: null, args: [] }, warnings: [expect.stringContaining('will start without it')] },
+    })
   })
 
   test('a program without a device: the build command is named', async () => {
