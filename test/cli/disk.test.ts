@@ -106,6 +106,7 @@ test('a guest that does not answer the unplug leaves the detach pending; a later
 })
 
 test('the datapath is switched under the guest, and says when nothing changes', async () => {
+  await vblk(lab, ['module', 'load'])
   await vblk(lab, attach(image, '--queues', '2'))
   await guest.awaitDisk('vda')
   const to = (datapath: string) => vblk<{ changed: boolean; disk: Disk }>(lab, ['datapath', guest.qmp, 'd', datapath])
