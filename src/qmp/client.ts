@@ -19,6 +19,7 @@ import { EventStream } from './events.ts'
 import { formatJson, type Json, parseJson } from './json.ts'
 import { LineSplitter } from './lines.ts'
 import type { CommandArguments, CommandName, CommandReturns, QmpEvent, QmpVersion } from './protocol.ts'
+import { hasPromisedShape } from './shapes.ts'
 import { busy, openSocket, readBacklog } from './socket.ts'
 import type { OpenTransport } from './transport.ts'
 import { type WaitOptions, waitFor } from './waiting.ts'
@@ -143,14 +144,21 @@ export class QmpClient {
   }
 
   /**
-   * Runs a command and returns what it returns. Throws QmpCommandError when QEMU refuses it. After QmpTimeoutError or
+   * Runs a command and returns what it returns. Throws QmpCommandError when QEMU refuses it, QmpProtocolError for a reply that
+   * lacks what QAPI promises. After QmpTimeoutError or
    * QmpInterruptedError the command may still take effect; QMP runs commands in order, so the reply to any later one
    * proves that the earlier is over.
    */
   async execute<C extends CommandName>(command: C, ...[args, options]: Rest<C>): Promise<CommandReturns<C>> {
     if (this.#failure !== undefined) throw this.#failure
     if (this.#runstate !== 'running') throw new QmpStateError(command, this.#runstate)
-    return (await this.#request(command, args, options)) as CommandReturns<C>
+    const reply = await this.#request(command, args, options)
+    if (!hasPromisedShape(command, reply)) {
+      throw new QmpProtocolError(this.path, `its reply to ${command} is not what QAPI promises`, {
+        details: { command },
+      })
+    }
+    return reply as CommandReturns<C>
   }
 
   /**
