@@ -4,9 +4,10 @@ import { profile, renderProfile } from './profile/profile.ts'
 import { renderResults } from './render.ts'
 import { runSuite } from './run.ts'
 import type { Suite } from './suite.ts'
+import { deviceSuite } from './suites/device.ts'
 import { kmodSuite } from './suites/kmod.ts'
 
-const suites: Suite[] = [kmodSuite]
+const suites: Suite[] = [kmodSuite, deviceSuite]
 
 const usage = `usage: script/bench SUITE [--case NAME]… [--json]
        script/bench SUITE --profile [--case NAME]… [--json]

@@ -3,13 +3,13 @@
 import { Lab } from '../lab/lab.ts'
 import { run } from '../lab/setup/run.ts'
 import {
-  type Bench,
   type Case,
   type CaseResult,
   type Figures,
   type Group,
   judge,
   type Mode,
+  type Reporter,
   type Suite,
 } from './suite.ts'
 
@@ -46,11 +46,11 @@ async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
 /** The machines of one group, booted as its cases need them. */
 class Machines {
   readonly #group: Group
-  readonly #bench: Bench
+  readonly #bench: Reporter
   #lab: Lab | undefined
   environment: Omit<Environment, 'mode' | 'commit'> | undefined
 
-  constructor(group: Group, bench: Bench) {
+  constructor(group: Group, bench: Reporter) {
     this.#group = group
     this.#bench = bench
   }
@@ -81,19 +81,47 @@ class Machines {
   }
 }
 
-async function measure(machines: Machines, test: Case, bench: Bench): Promise<{ figures: Figures; retries: number }> {
-  for (let retries = 0; ; retries++) {
+/** Does work in a machine; in another one, up to so many times, if it hangs. */
+async function inMachine<T>(
+  machines: Machines,
+  what: string,
+  timeoutMs: number,
+  again: () => void,
+  work: () => Promise<T>,
+) {
+  for (let attempt = 1; ; attempt++) {
     try {
-      const work = machines.get().then((lab) => test.measure(lab, bench))
-      const figures = await within(test.timeoutMs ?? defaultTimeoutMs, work)
-      await machines.finish(test)
-      return { figures, retries }
+      return await within(timeoutMs, work())
     } catch (error) {
       await machines.drop()
-      if (!(error as Error).message.includes('no end within') || retries + 1 === attempts) throw error
-      bench.report(`bench: ${test.name}: ${(error as Error).message}; once more in a new machine`)
+      const { message } = error as Error
+      if (!message.includes('no end within') || attempt === attempts) throw new Error(`${what}: ${message}`)
+      again()
     }
   }
+}
+
+async function measure(
+  machines: Machines,
+  test: Case,
+  bench: Reporter,
+): Promise<{ figures: Figures; retries: number }> {
+  let retries = 0
+  const again = (what: string) => () => {
+    retries++
+    bench.report(`bench: ${what}: the machine hangs; once more in a new one`)
+  }
+  const inFreshMachine = <T>(what: string, timeoutMs: number, work: (lab: Lab) => Promise<T>) =>
+    inMachine(machines, what, timeoutMs, again(`${test.name}, ${what}`), async () => {
+      await machines.drop()
+      return await work(await machines.get())
+    })
+  const timeoutMs = test.timeoutMs ?? defaultTimeoutMs
+  const figures = await inMachine(machines, test.name, timeoutMs, again(test.name), async () =>
+    test.measure(await machines.get(), { ...bench, inFreshMachine }),
+  )
+  await machines.finish(test)
+  return { figures, retries }
 }
 
 /**
@@ -104,7 +132,7 @@ async function measure(machines: Machines, test: Case, bench: Bench): Promise<{ 
 export async function runSuite(
   suite: Suite,
   wanted: string[],
-  bench: Bench,
+  bench: Reporter,
 ): Promise<{ env: Environment; cases: CaseResult[] }> {
   const cases: CaseResult[] = []
   let env: Environment | undefined

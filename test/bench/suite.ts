@@ -12,9 +12,18 @@ export interface Figures {
   details?: Record<string, number | string>
 }
 
-export interface Bench {
+export interface Reporter {
   /** Progress, a line at a time. */
   report: (line: string) => void
+}
+
+export interface Bench extends Reporter {
+  /**
+   * Does a part of a case in a machine of its own, and does it again in another one if that hangs (a few times).
+   *
+   * @param timeoutMs then the machine counts as hung
+   */
+  inFreshMachine<T>(what: string, timeoutMs: number, work: (lab: Lab) => Promise<T>): Promise<T>
 }
 
 export type Mode = 'instruction-counted' | 'wall-clock'
@@ -38,7 +47,7 @@ export interface Case {
 export interface Group {
   mode: Mode
   machine: Partial<MachineOptions>
-  /** A machine for each case, where one case may hang or mark the next. */
+  /** A machine for each case, where one case may mark the next. */
   bootEach: boolean
   /** Makes a booted machine ready. */
   prepare(lab: Lab): Promise<void>

@@ -6,7 +6,10 @@ export type Direction = 'read' | 'write'
 
 export interface Shape {
   direction: Direction
+  /** Requests in flight, of each job. */
   depth: number
+  /** Threads; one unless given. */
+  jobs?: number
 }
 
 export const ringload = '/opt/vblk/lab/bin/ringload'
@@ -61,15 +64,17 @@ function engineOptions(engine: FioEngine, depth: number): string[] {
 }
 
 /**
- * So many requests, no more and no less, on a device that is larger than they reach; one thread; no time stamps a request,
+ * So many requests, no more and no less, on a device that is larger than they reach; threads; no time stamps a request,
  * no map of what was visited, no filling of buffers.
  */
-export const fioCommand = (device: string, engine: FioEngine, { direction, depth }: Shape, count: number) => [
+export const fioCommand = (device: string, engine: FioEngine, { direction, depth, jobs = 1 }: Shape, count: number) => [
   ...['fio', '--name=bench', `--filename=${device}`, '--direct=1', `--rw=rand${direction}`, '--bs=4k'],
   ...[
     `--size=${deviceSize}m`,
     `--iodepth=${depth}`,
-    `--number_ios=${count}`,
+    `--number_ios=${count / jobs}`,
+    `--numjobs=${jobs}`,
+    '--group_reporting',
     '--norandommap',
     '--gtod_reduce=1',
     '--zero_buffers=1',

@@ -9,7 +9,7 @@ import { table } from '../../../src/ui/table.ts'
 import { Lab } from '../../lab/lab.ts'
 import { run } from '../../lab/setup/run.ts'
 import { countPlugin } from '../../lab/setup/stages.ts'
-import type { Bench, ProfiledLoad, Suite } from '../suite.ts'
+import type { ProfiledLoad, Reporter, Suite } from '../suite.ts'
 
 /** The second run serves twice as many: what both do to start and end cancels out. */
 const requests = 4000
@@ -141,7 +141,7 @@ async function profileLoad(suite: Suite, lab: Lab, counter: Counter, load: Profi
 }
 
 /** Counts the instructions of the suite's loads, those named or all. */
-export async function profile(suite: Suite, wanted: string[], bench: Bench): Promise<Profile[]> {
+export async function profile(suite: Suite, wanted: string[], bench: Reporter): Promise<Profile[]> {
   const [group] = suite.groups
   const counter = await Counter.create()
   let lab: Lab | undefined

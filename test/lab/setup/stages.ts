@@ -69,14 +69,15 @@ async function compile(out: string, sources: string[], flags: string[] = []): Pr
 
 export const toolsStage: Stage = {
   name: 'tools',
-  title: "the lab's agent and the guests' load",
+  title: "the lab's agent and the guests' loads",
   needs: [rootStage],
   inputs: ['test/lab/agent', 'test/guest'],
-  outputs: ['agent', 'lab-run', 'vload'].map((name) => join(labTools, name)),
+  outputs: ['agent', 'lab-run', 'vload', 'ioload'].map((name) => join(labTools, name)),
   async make() {
     await compile('agent', ['test/lab/agent/agent.c'], ['-static'])
     await compile('lab-run', ['test/lab/agent/run.c'], ['-static'])
     await compile('vload', ['test/guest/vload.c'], ['-static'])
+    await compile('ioload', ['test/guest/ioload.c'], ['-static'])
   },
 }
 
@@ -252,6 +253,7 @@ export const guestStage: Stage = {
         join(root, 'usr/sbin/qemu-ga'),
         join(labTools, 'agent'),
         join(labTools, 'vload'),
+        join(labTools, 'ioload'),
       ],
       modules: { 'lib/modules/virtio_blk.ko': join(modules, 'drivers/block/virtio_blk.ko.xz') },
       directories: ['dev', 'proc', 'sys', 'bin', 'run', 'tmp'],

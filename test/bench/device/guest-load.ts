@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One guest, one disk, one load in it.
+import { Disk, type DiskOptions, startGuest } from '../../device/disk.ts'
+import { Guest, type GuestOptions } from '../../lab/guest.ts'
+import type { Lab } from '../../lab/lab.ts'
+import type { Shape } from '../kmod/loads.ts'
+
+/** How a disk is served. */
+export interface Setting {
+  /** Also the guest's, whose files in L1 are its own. */
+  name: string
+  driver: 'vhost-blk-pci' | 'virtio-blk-pci'
+  /** Arguments of an iothread that the disk gets. */
+  iothread?: Record<string, unknown>
+}
+
+const timeoutMs = 240_000
+
+/** Nanoseconds a request, as the guest's clock tells. */
+async function runLoad(guest: Guest, { direction, depth, jobs = 1 }: Shape, count: number): Promise<number> {
+  const argv = ['ioload', '/dev/vda', direction, `${depth}`, `${jobs}`, `${Math.ceil(count / jobs)}`]
+  const { requests, ns } = JSON.parse(await guest.check(argv, { timeoutMs }))
+  return ns / requests
+}
+
+/**
+ * Starts a guest with a disk on a block device of L1, and measures a load in it.
+ *
+ * @returns nanoseconds a request
+ * @throws Error if the disk is not served as the setting says
+ */
+export async function measureGuest(lab: Lab, device: string, setting: Setting, shape: Shape, count: number) {
+  const options: GuestOptions = { name: setting.name }
+  const isOurs = setting.driver === 'vhost-blk-pci'
+  const guest = isOurs ? await startGuest(lab, options) : await Guest.start(lab, { ...options, device: false })
+  try {
+    await guest.up()
+    const file = { driver: 'host_device', aio: 'io_uring' }
+    const disk: DiskOptions = { driver: setting.driver, file }
+    if (setting.iothread) {
+      await guest.ask('object-add', { 'qom-type': 'iothread', id: 'io0', ...setting.iothread })
+      disk.device = { iothread: 'io0' }
+    }
+    const plugged = await Disk.plug(guest, device, disk)
+    await guest.awaitDisk('vda')
+    if (isOurs) await plugged.onKernel()
+    // The first requests meet cold caches and unmapped memory.
+    await runLoad(guest, shape, 500)
+    return await runLoad(guest, shape, count)
+  } finally {
+    await guest.kill()
+  }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The whole path from a guest: the kernel's datapath beside QEMU's own, and beside the host on the same device.
+import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
+import type { Lab } from '../../lab/lab.ts'
+import { measureGuest, type Setting } from '../device/guest-load.ts'
+import { deviceSize, fioCommand, measureFio, type Shape } from '../kmod/loads.ts'
+import type { Bench, Case, Figures, Suite } from '../suite.ts'
+
+const device = '/dev/bench'
+/** As in the suite kmod, with as many queues as L1 has processors: one. */
+const nullBlk = { size: deviceSize, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
+
+async function prepare(lab: Lab): Promise<void> {
+  await lab.check(['modprobe', 'vhost_blk'])
+  await loadNullBlk(lab)
+  const made = await makeNullBlk(lab, 'bench', nullBlk)
+  if (made !== device) await lab.check(['ln', '-s', made, device])
+  await lab.check(fioCommand(device, 'io_uring', { direction: 'read', depth: 1 }, 100))
+}
+
+const guestCount = 5_000
+/** With a guest the emulator may hang when it counts instructions. */
+const guestTimeoutMs = 240_000
+/** fio's clock ticks in milliseconds. */
+const fioCount = 40_000
+
+const oursSetting: Setting = { name: 'vhost-blk', driver: 'vhost-blk-pci' }
+const peers: Setting[] = [
+  { name: 'virtio-blk-io_uring', driver: 'virtio-blk-pci' },
+  { name: 'virtio-blk-iothread', driver: 'virtio-blk-pci', iothread: {} },
+  { name: 'virtio-blk-iothread-nopoll', driver: 'virtio-blk-pci', iothread: { 'poll-max-ns': 0 } },
+]
+
+const toKiops = (ns: number) => 1e6 / ns
+
+async function measureShape(bench: Bench, shape: Shape): Promise<Figures> {
+  const measureOne = (setting: Setting) =>
+    bench.inFreshMachine(setting.name, guestTimeoutMs, (fresh) =>
+      measureGuest(fresh, device, setting, shape, guestCount),
+    )
+  const ours = await measureOne(oursSetting)
+  const figures: Record<string, number> = {}
+  const details: Record<string, number> = { 'instructions per request': Math.round(ours) }
+  for (const peer of peers) {
+    bench.report(`bench:   ${peer.name}…`)
+    const ns = await measureOne(peer)
+    figures[peer.name] = toKiops(ns)
+    details[`of ${peer.name}`] = Math.round(ns)
+  }
+  bench.report('bench:   host-fio…')
+  const host = await bench.inFreshMachine('host-fio', guestTimeoutMs, (fresh) =>
+    measureFio(fresh, device, 'io_uring', shape, fioCount),
+  )
+  figures['host-fio'] = toKiops(host)
+  return { ours: toKiops(ours), peers: figures, details }
+}
+
+const shapes: [name: string, Shape, goal: number][] = (['read', 'write'] as const).flatMap((direction) => [
+  [`rand${direction}-4k-qd1`, { direction, depth: 1 }, 2.2],
+  [`rand${direction}-4k-qd32`, { direction, depth: 32 }, 2.2],
+  [`rand${direction}-4k-4x8`, { direction, depth: 8, jobs: 4 }, 2],
+])
+
+const paths: Case[] = shapes.map(([name, shape, goal]) => ({
+  name,
+  unit: 'kIOPS',
+  better: 'higher',
+  goals: Object.fromEntries(peers.map(({ name }) => [name, goal])),
+  measure: (_lab, bench) => measureShape(bench, shape),
+  timeoutMs: 3_600_000,
+}))
+
+export const deviceSuite: Suite = {
+  name: 'device',
+  title: "a guest's disk: the kernel datapath beside QEMU's own",
+  groups: [{ mode: 'instruction-counted', machine: { icount: true }, bootEach: false, prepare, cases: paths }],
+}
