@@ -233,6 +233,7 @@ static void set_vhost_active(Object *obj, bool on, Error **errp)
         if (v->running) {
             vblk_leave_kernel(v);
         }
+        vblk_kernel_let_go(v);
         return;
     }
     if (v->running) {
@@ -253,6 +254,32 @@ static void set_vhost_active(Object *obj, bool on, Error **errp)
         v->asked_off = before;
         error_setg(errp, "the kernel can't serve this disk: %s", why);
     }
+}
+
+static char *get_vhostfds(Object *obj, Error **errp)
+{
+    return g_strdup(VHOST_BLK(obj)->vhostfds);
+}
+
+/* At run time it replaces the descriptor, or closes it: the module may be another when the next one is opened. */
+static void set_vhostfds(Object *obj, const char *value, Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(obj);
+
+    if (DEVICE(v)->realized && !v->vhostfds) {
+        error_setg(errp, "this disk opens its descriptor by vhostdev");
+        return;
+    }
+    if (DEVICE(v)->realized && (v->running || !v->asked_off)) {
+        error_setg(errp, "vhostfds can be set while vhost-active is false by command; set that first");
+        return;
+    }
+    if (DEVICE(v)->realized) {
+        vblk_kernel_close(v);
+    }
+    g_free(v->vhostfds);
+    v->vhostfds = g_strdup(value);
+    v->fds_taken = false;
 }
 
 static char *why_not_active(VHostBlk *v)
@@ -389,7 +416,6 @@ static void set_current_write_cache(Object *obj, bool on, Error **errp)
 static const Property vhost_blk_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("vhost", VHostBlk, vhost, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("vhostdev", VHostBlk, vhostdev),
-    DEFINE_PROP_STRING("vhostfds", VHostBlk, vhostfds),
     /* off: as if the module had no dirty log. */
     DEFINE_PROP_BOOL("x-dirty-log", VHostBlk, use_dirty_log, true),
 };
@@ -397,6 +423,11 @@ static const Property vhost_blk_properties[] = {
 static void vhost_blk_instance_init(Object *obj)
 {
     VHOST_BLK(obj)->fd = -1;
+}
+
+static void vhost_blk_instance_finalize(Object *obj)
+{
+    g_free(VHOST_BLK(obj)->vhostfds);
 }
 
 static void vhost_blk_class_init(ObjectClass *klass, VHostBlkClassData data)
@@ -418,6 +449,8 @@ static void vhost_blk_class_init(ObjectClass *klass, VHostBlkClassData data)
     vdc->start_ioeventfd = vblk_start_ioeventfd;
     vdc->stop_ioeventfd = vblk_stop_ioeventfd;
 
+    object_class_property_add_str(klass, "vhostfds", get_vhostfds, set_vhostfds);
+    object_class_property_set_description(klass, "vhostfds", "a descriptor of /dev/vhost-blk: its number or name");
     object_class_property_add_bool(klass, "vhost-active", get_vhost_active, set_vhost_active);
     object_class_property_set_description(klass, "vhost-active",
                                           "the kernel serves the disk; settable (true fails while it can't)");
@@ -437,6 +470,7 @@ static const TypeInfo vhost_blk_info = {
     .parent = TYPE_VIRTIO_BLK,
     .instance_size = sizeof(VHostBlk),
     .instance_init = vhost_blk_instance_init,
+    .instance_finalize = vhost_blk_instance_finalize,
     .class_init = vhost_blk_class_init,
 };
 

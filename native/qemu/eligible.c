@@ -173,7 +173,7 @@ char *vblk_why_userspace(VHostBlk *v)
         return g_strdup("vhost-active was set to false");
     }
     if (v->fd < 0) {
-        return g_strdup(v->no_kernel);
+        return g_strdup(v->no_kernel ? v->no_kernel : "the kernel's device is not open");
     }
     if (v->failure) {
         return g_strdup(v->failure);

@@ -20,7 +20,7 @@ static int take_descriptor(VHostBlk *v, const char *path, Error **errp)
 
     if (v->vhostfds) {
         if (v->fds_taken) {
-            error_setg(errp, "the descriptor that vhostfds gave is closed; plug the disk again with another");
+            error_setg(errp, "the descriptor that vhostfds gave is closed; set vhostfds to another");
             return -1;
         }
         fd = monitor_fd_param(monitor_cur(), v->vhostfds, errp);
@@ -208,6 +208,10 @@ void vblk_kernel_close(VHostBlk *v)
         return;
     }
     vblk_counters_keep(v);
+    /* The file lives on in its set: whoever opens it next must find it without an owner. */
+    if (!v->vhostfds && v->vhostdev && g_str_has_prefix(v->vhostdev, "/dev/fdset/")) {
+        RETRY_ON_EINTR(ioctl(v->fd, VHOST_RESET_OWNER));
+    }
     aio_set_event_notifier(qemu_get_aio_context(), &v->drained, NULL, NULL, NULL);
     event_notifier_set_handler(&v->held, NULL);
     v->fd = -1;
@@ -215,6 +219,13 @@ void vblk_kernel_close(VHostBlk *v)
     event_notifier_cleanup(&v->drained);
     event_notifier_cleanup(&v->held);
     g_clear_pointer(&v->vqs, g_free);
+}
+
+void vblk_kernel_let_go(VHostBlk *v)
+{
+    if (v->asked_off && !v->running && !v->vhostfds) {
+        vblk_kernel_close(v);
+    }
 }
 
 bool vblk_kernel_has_dirty_log(VHostBlk *v)

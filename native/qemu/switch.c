@@ -168,6 +168,7 @@ void vblk_stop_ioeventfd(VirtIODevice *vdev)
     }
     if (v->running) {
         stop_kernel(v);
+        vblk_kernel_let_go(v);
     } else {
         vblk_parent_class->stop_ioeventfd(vdev);
     }

@@ -88,6 +88,11 @@ struct VHostBlk {
 bool vblk_kernel_open(VHostBlk *v);
 /** Closes the descriptor, which ends all that the kernel does for this disk, and keeps the sums of its counters. */
 void vblk_kernel_close(VHostBlk *v);
+/**
+ * Closes the descriptor if userspace serves because the user wants it so: the module may then be removed. A descriptor that the
+ * user handed over can't be opened again, so it is closed when the user replaces it.
+ */
+void vblk_kernel_let_go(VHostBlk *v);
 /** Hands the rings to the kernel. Host and guest notifiers must be set. */
 bool vblk_kernel_start(VHostBlk *v, Error **errp);
 /** Takes the rings back; every request that the kernel had taken is completed, or in the parent's retry queue. Waits. */

@@ -53,6 +53,8 @@ export async function eventually<T>(ask: () => Promise<T>, holds: (value: T) => 
 }
 
 export interface DiskOptions {
+  /** Which of the guest's disks: its root port, and the number in the names of its nodes; 0 unless given. */
+  index?: number
   /** QEMU device type; vhost-blk-pci unless given. */
   driver?: string
   /** Options of the protocol node, beside driver and filename. */
@@ -63,40 +65,44 @@ export interface DiskOptions {
   device?: Record<string, unknown>
 }
 
-/** A disk plugged into a running guest at root port 0, by QMP alone. */
+/** A disk plugged into a running guest at a root port, by QMP alone. */
 export class Disk {
   readonly guest: Guest
+  readonly index: number
+  /** `disk`, `disk1`, `disk2`… */
   readonly id: string
 
-  constructor(guest: Guest, id = 'disk') {
+  constructor(guest: Guest, index = 0) {
     this.guest = guest
-    this.id = id
+    this.index = index
+    this.id = index ? `disk${index}` : 'disk'
   }
 
   /** Adds the nodes and the device; returns when QEMU has them, the guest may not have seen them yet. */
   static async plug(guest: Guest, path: string, options: DiskOptions = {}): Promise<Disk> {
-    const disk = new Disk(guest)
+    const { index = 0 } = options
+    const disk = new Disk(guest, index)
     const direct = { direct: true }
     await guest.ask('blockdev-add', {
       driver: 'file',
-      'node-name': 'file0',
+      'node-name': `file${index}`,
       filename: path,
       cache: direct,
       ...options.file,
     })
     await guest.ask('blockdev-add', {
       driver: 'raw',
-      'node-name': 'raw0',
-      file: 'file0',
+      'node-name': `raw${index}`,
+      file: `file${index}`,
       cache: direct,
       ...options.raw,
     })
     await guest.ask('device_add', {
       driver: options.driver ?? 'vhost-blk-pci',
       id: disk.id,
-      drive: 'raw0',
-      bus: 'port0',
-      serial: 'LAB0001',
+      drive: `raw${index}`,
+      bus: `port${index}`,
+      serial: `LAB000${index + 1}`,
       ...options.device,
     })
     return disk
@@ -141,8 +147,8 @@ export class Disk {
       async () => (await this.guest.ask('qom-list', { path })) as { name: string }[],
       (children) => !children.some(({ name }) => name === this.id),
     )
-    await this.guest.ask('blockdev-del', { 'node-name': 'raw0' })
-    await this.guest.ask('blockdev-del', { 'node-name': 'file0' })
+    await this.guest.ask('blockdev-del', { 'node-name': `raw${this.index}` })
+    await this.guest.ask('blockdev-del', { 'node-name': `file${this.index}` })
   }
 }
 

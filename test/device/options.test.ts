@@ -159,10 +159,25 @@ test('a module without a dirty log serves, and is left for the time of a migrati
  */
 const withDescriptors = `
 object=$(echo /opt/vblk/native/qemu/objects/*/vhost-blk.so)
-exec 6<>/dev/vhost-blk 7<>/dev/vhost-blk 8<>"$1" 9<>/dev/kvm
-printf '%s\n' '{"execute":"qmp_capabilities"}' \
-  '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/d","property":"vhost-state"},"id":"state"}' \
-  '{"execute":"quit"}' |
+exec 5<>/dev/vhost-blk 6<>/dev/vhost-blk 7<>/dev/vhost-blk 8<>"$1" 9<>/dev/kvm
+set_() { printf '{"execute":"qom-set","arguments":{"path":"/machine/peripheral/d","property":"%s","value":%s},"id":"%s"}\n' "$@"; }
+state() { printf '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/d","property":"vhost-state"},"id":"%s"}\n' "$1"; }
+{
+  echo '{"execute":"qmp_capabilities"}'
+  state first
+  set_ vhost-active false off
+  if [ "$3" ]; then
+    set_ vhostfds '""' closed
+    state without
+    set_ vhost-active true 'without a descriptor'
+    set_ vhostfds '"'"$3"'"' given
+  else
+    state without
+  fi
+  set_ vhost-active true on
+  state again
+  echo '{"execute":"quit"}'
+} |
   setpriv --reuid=65534 --regid=65534 --clear-groups qemu-system-x86_64 -M q35 -accel kvm,device=/dev/fdset/3 \
     -nodefaults -display none -S -sandbox on -plugin "file=$object" -qmp stdio \
     -add-fd fd=7,set=1 -add-fd fd=8,set=2 -add-fd fd=9,set=3 \
@@ -170,10 +185,23 @@ printf '%s\n' '{"execute":"qmp_capabilities"}' \
     -device "vhost-blk-pci,id=d,drive=r,vhost=on,$2"`
 
 test.each([
-  ['a set', 'vhostdev=/dev/fdset/1'],
-  ['its number', 'vhostfds=6'],
-])('an unprivileged QEMU in its sandbox takes the descriptor by %s', async (_by, property) => {
-  const answer = await lab.check(['sh', '-c', withDescriptors, 'sh', image, property])
-  const line = answer.split('\n').find((text) => text.includes('"state"'))
-  expect(JSON.parse(line ?? answer).return).toMatchObject({ active: false, fds: expect.stringMatching(/^\d+$/) })
-})
+  ['a set', 'vhostdev=/dev/fdset/1', ''],
+  ['its number', 'vhostfds=6', '5'],
+])(
+  'an unprivileged QEMU in its sandbox takes the descriptor by %s, closes it, and takes it or another',
+  async (_by, property, other) => {
+    const answer = await lab.check(['sh', '-c', withDescriptors, 'sh', image, property, other])
+    const replies = answer
+      .split('\n')
+      .filter((line) => line.includes('"id"'))
+      .map((line) => JSON.parse(line) as { id: string; return?: unknown; error?: { desc: string } })
+    const reply = (id: string) => replies.find((one) => one.id === id)
+    const open = { active: false, fds: expect.stringMatching(/^\d+$/) }
+    expect(replies.filter(({ error }) => error)).toEqual(
+      other ? [expect.objectContaining({ id: 'without a descriptor' })] : [],
+    )
+    expect(reply('first')?.return).toMatchObject(open)
+    expect(reply('without')?.return).toMatchObject({ fds: '', reason: 'vhost-active was set to false' })
+    expect(reply('again')?.return).toMatchObject(open)
+  },
+)
