@@ -90,7 +90,6 @@ struct vhost_blk_request {
 
 	/* By the file (io.c) */
 	struct kiocb iocb;
-	struct iov_iter iter;
 	struct delayed_work work;
 };
 

@@ -147,15 +147,17 @@ static ssize_t vhost_blk_issue(struct vhost_blk_request *request, int flags)
 	struct kiocb *iocb = &request->iocb;
 	bool write = vhost_blk_is_write(request);
 	struct file *file = request->queue->backend.file;
+	/* Not the request's: a block device still writes to it after it has queued the I/O, which may be over by then. */
+	struct iov_iter iter;
 	ssize_t ret;
 
 	vhost_blk_init_iocb(request, iocb, request->position + request->transferred, write);
 	iocb->ki_flags |= flags;
 	iocb->ki_complete = vhost_blk_io_done;
-	iov_iter_init(&request->iter, write ? ITER_SOURCE : ITER_DEST, request->segments, request->segment_count,
+	iov_iter_init(&iter, write ? ITER_SOURCE : ITER_DEST, request->segments, request->segment_count,
 		      request->length);
-	iov_iter_advance(&request->iter, request->transferred);
-	ret = vhost_blk_call(file, iocb, &request->iter, write);
+	iov_iter_advance(&iter, request->transferred);
+	ret = vhost_blk_call(file, iocb, &iter, write);
 	if (ret != -EIOCBQUEUED && write)
 		vhost_blk_end_write(file);
 	return ret;
