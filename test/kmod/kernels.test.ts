@@ -40,3 +40,9 @@ describe('four CPUs', () => {
   conformance({ smp: 4 }, process.env.VBLK_LONG ? allCases.filter((name) => !(name in uniprocessor)) : concurrent)
   for (const [name, reason] of Object.entries(uniprocessor)) test.skip(`${name}: ${reason}`, () => {})
 })
+
+// Memory, locks and undefined behaviour, watched by the kernel itself.
+if (process.env.VBLK_LONG)
+  describe('KASAN, UBSAN and lockdep', () => {
+    conformance({ kernel: 'kasan' }, allCases, hostKernels.kasan?.slowness)
+  })
