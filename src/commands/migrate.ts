@@ -3,6 +3,7 @@
 import { realpath } from 'node:fs/promises'
 import { Args, Flags } from '@oclif/core'
 import { ExitCode, VblkError } from '../errors.ts'
+import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
 import type { MigratedDisk, MigratedVm } from '../migration/result.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
@@ -63,10 +64,11 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
             timeoutMs,
             signal,
             report: progress,
+            journal: new FileStore(),
             dryRun: flags['dry-run'],
             downtimeLimitMs: flags['downtime-limit'],
             bandwidth: flags.bandwidth,
-            keepSource: flags['keep-source'],
+            keepSource: flags['keep-source'] === true,
           },
         ),
       ),

@@ -11,6 +11,9 @@ const prefix = 'vblk-'
 /** The URI of a channel that isn't made yet, to show. */
 export const exampleUri = `unix:${path.join(tmpdir(), `${prefix}XXXXXX`, socketName)}`
 
+/** Whether a folder has the name that create gives one. */
+export const isChannelDir = (dir: string): boolean => path.isAbsolute(dir) && /^vblk-\w{6}$/.test(path.basename(dir))
+
 /** A unix socket for one migration stream, in a folder that only its QEMU can enter: the stream is all of a guest's memory. */
 export class Channel {
   readonly #dir: string
@@ -34,6 +37,10 @@ export class Channel {
     })
     if (owner !== undefined && process.getuid?.() === 0) await chown(dir, owner.uid, owner.gid)
     return new Channel(dir)
+  }
+
+  get dir(): string {
+    return this.#dir
   }
 
   get uri(): string {

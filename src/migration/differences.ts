@@ -42,13 +42,16 @@ function show(value: unknown): string {
   return String(value)
 }
 
+/** By what a disk is found on another side. */
+type Place = Pick<DiskInfo, 'id' | 'bus' | 'addr'>
+
 /** How messages call a disk. */
-export function diskName({ id, bus, addr }: Pick<DiskInfo, 'id' | 'bus' | 'addr'>): string {
+export function diskName({ id, bus, addr }: Place): string {
   return id ?? `the disk at ${bus ?? '?'} ${addr ?? '?'}`
 }
 
 /** Whether a destination's disk is the counterpart of a source's: the stream goes by PCI path, people go by the id. */
-export function isCounterpart(source: DiskInfo, destination: DiskInfo): boolean {
+export function isCounterpart(source: Place, destination: Place): boolean {
   if (source.id !== null || destination.id !== null) return source.id === destination.id
   return source.bus === destination.bus && source.addr === destination.addr
 }

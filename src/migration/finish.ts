@@ -7,7 +7,7 @@ import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import { isCounterpart } from './differences.ts'
 import type { Report, Sides } from './options.ts'
-import { endCommands, type Plan } from './plan.ts'
+import { endCommands, type Remains } from './plan.ts'
 
 /** What is seen after the point of no return. */
 export interface Finish {
@@ -24,14 +24,14 @@ const pollMs = 50
  * Ends the source and looks at the destination. The VM has moved: what fails from here on is a warning, and the user's wish
  * to stop comes too late.
  */
-export async function finish(sides: Sides, plan: Plan, report: Report): Promise<Finish> {
+export async function finish(sides: Sides, plan: Remains, report: Report): Promise<Finish> {
   return await report.step('ending the source', async () => {
     const source = await settle(sides, plan, report)
     return { source, disks: await readDisks(sides.destination, plan, report) }
   })
 }
 
-async function settle(sides: Sides, plan: Plan, report: Report): Promise<Finish['source']> {
+async function settle(sides: Sides, plan: Remains, report: Report): Promise<Finish['source']> {
   for (const command of endCommands(plan)) {
     const vm = sides[command.side]
     try {
@@ -52,7 +52,7 @@ async function awaitClose({ qmp }: Vm): Promise<void> {
   events.close()
 }
 
-async function readDisks(destination: Vm, plan: Plan, report: Report): Promise<Finish['disks']> {
+async function readDisks(destination: Vm, plan: Remains, report: Report): Promise<Finish['disks']> {
   try {
     await awaitKernel(destination, plan)
     const found = await listDisks(destination, { timeoutMs: answerMs })
@@ -71,7 +71,7 @@ async function readDisks(destination: Vm, plan: Plan, report: Report): Promise<F
 }
 
 /** The kernel takes over as the VM starts; give it a moment to. */
-async function awaitKernel(destination: Vm, { wasRunning, disks }: Plan): Promise<void> {
+async function awaitKernel(destination: Vm, { wasRunning, disks }: Remains): Promise<void> {
   const deadline = Date.now() + (wasRunning ? datapathMs : 0)
   for (const { source, destination: there } of disks) {
     if (source.datapath !== 'kernel') continue

@@ -8,9 +8,10 @@ import { type SideCommand, send, sendAll } from './commands.ts'
 import { Deadline } from './deadline.ts'
 import { EventTime, millisecondsBetween } from './downtime.ts'
 import { finish } from './finish.ts'
+import { Journal, requireNoOpenMigration } from './journal/journal.ts'
 import type { MigrateOptions, Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
-import { listenCommands, type Plan, planCommands, startCommand } from './plan.ts'
+import { listenCommands, type Plan, planCommands, type Remains, startCommand } from './plan.ts'
 import { preflight } from './preflight.ts'
 import { prepareDisk, removeDisk } from './prepare.ts'
 import { type MigratedVm, migratedVm } from './result.ts'
@@ -36,7 +37,10 @@ export async function migrate(sides: Sides, options: MigrateOptions): Promise<Mi
   const deadline = new Deadline(options.timeoutMs, options.signal)
   const { signal } = deadline
   const plan = await report
-    .step('checking source and destination', () => preflight(sides, { ...options, signal }))
+    .step('checking source and destination', async () => {
+      await requireNoOpenMigration(options.journal, sides)
+      return await preflight(sides, { ...options, signal })
+    })
     .catch((error) => {
       throw deadline.explain(error)
     })
@@ -47,10 +51,16 @@ export async function migrate(sides: Sides, options: MigrateOptions): Promise<Mi
   const stopped = new EventTime(sides.source, 'STOP')
   const resumed = new EventTime(sides.destination, 'RESUME')
   try {
-    await prepare(sides, plan, channel.uri, report, deadline)
-    const switchover = await moveUntilNoReturn(sides, plan, channel.uri, report, deadline)
+    const journal = await Journal.begin(options.journal, sides, plan, channel.dir)
+    await prepare(sides, plan, channel.uri, report, journal, deadline)
+    const switchover = await moveUntilNoReturn(sides, plan, channel.uri, report, journal, deadline)
+    const warn = (message: string) => report.warn(message)
+    await journal.enter('finish').catch((error: Error) => warn(error.message))
+    const finished = await finish(sides, plan, report)
     const downtimeMs = plan.wasRunning ? millisecondsBetween(stopped.last, resumed.last) : null
-    return migratedVm(sides, plan, switchover, downtimeMs, await finish(sides, plan, report))
+    const vm = switchover.status === 'running' ? 'running' : 'stopped'
+    await journal.close('done', { vm, error: null, downtimeMs }, warn)
+    return migratedVm(sides, plan, switchover, downtimeMs, finished)
   } finally {
     stopped.close()
     resumed.close()
@@ -65,7 +75,14 @@ function ownerOf({ destination }: Sides): { uid: number; gid: number } | undefin
 }
 
 /** Brings the destination to where it takes the stream. A failure leaves both sides as they were. */
-async function prepare(sides: Sides, plan: Plan, uri: string, report: Report, deadline: Deadline): Promise<void> {
+async function prepare(
+  sides: Sides,
+  plan: Plan,
+  uri: string,
+  report: Report,
+  journal: Journal,
+  deadline: Deadline,
+): Promise<void> {
   const { signal } = deadline
   try {
     for (const disk of plan.disks) {
@@ -76,8 +93,8 @@ async function prepare(sides: Sides, plan: Plan, uri: string, report: Report, de
     await sendAll(sides, plan.settings.apply, { signal })
     await sendAll(sides, listenCommands(uri), { signal })
   } catch (error) {
-    if (await mayListen(sides, error)) throw await rollBack(deadline.explain(error), sides, plan, report)
-    await undoPreparation(sides, plan, report, error)
+    if (await mayListen(sides, error)) throw await rollBack(deadline.explain(error), sides, plan, report, journal)
+    await undoPreparation(sides, plan, report, journal, error)
     const lost = error instanceof QmpConnectionLostError && sides.destination.qmp.runstate !== 'running'
     throw lost ? destinationLost(error) : deadline.explain(error)
   }
@@ -94,7 +111,14 @@ async function mayListen({ destination }: Sides, error: unknown): Promise<boolea
   }
 }
 
-async function undoPreparation(sides: Sides, plan: Plan, report: Report, cause: unknown): Promise<void> {
+/** Removes from both sides what `prepare` has done so far. Throws OutcomeUnknownError when something is left. */
+export async function undoPreparation(
+  sides: Sides,
+  plan: Remains,
+  report: Report,
+  journal: Journal,
+  cause: unknown,
+): Promise<void> {
   const { source, destination } = sides
   const failures: string[] = []
   const attempt = (work: Promise<void>) => work.catch((error) => void failures.push((error as Error).message))
@@ -108,7 +132,12 @@ async function undoPreparation(sides: Sides, plan: Plan, report: Report, cause: 
       }
     }
   })
-  if (failures.length === 0 || source.qmp.runstate !== 'running') return
+  if (failures.length === 0 || source.qmp.runstate !== 'running') {
+    const vm = source.qmp.runstate !== 'running' ? 'lost' : plan.wasRunning ? 'running' : 'stopped'
+    const error = (cause as Error).message
+    await journal.close('rolled-back', { vm, error, downtimeMs: null }, (message) => report.warn(message))
+    return
+  }
   throw new OutcomeUnknownError(
     `${(cause as Error).message}; undoing what had been done failed: ${failures.join('; ')}`,
     `the VM is where it was; end the QEMU of ${destination.name} and start a new one`,
@@ -131,22 +160,25 @@ async function moveUntilNoReturn(
   plan: Plan,
   uri: string,
   report: Report,
+  journal: Journal,
   deadline: Deadline,
 ): Promise<Switchover & { status: RunState }> {
   const { signal } = deadline
   try {
+    await journal.enter('copy')
     await send(sides, startCommand(uri), { signal })
     await report.step('copying memory', ({ detail }) =>
       awaitStatus(sides.source, 'pre-switchover', { signal, watch: (info) => detail(progressOf(info)) }),
     )
     return await report.step('switching over', async () => {
-      const switchover = await switchOver(sides, plan, report, signal)
+      const switchover = await switchOver(sides, plan, report, journal, signal)
       signal.throwIfAborted()
+      await journal.enterCommit(switchover.disks)
       return { ...switchover, status: plan.wasRunning ? await runDestination(sides) : 'paused' }
     })
   } catch (error) {
     if (error instanceof OutcomeUnknownError) throw error
-    throw await rollBack(deadline.explain(error), sides, plan, report)
+    throw await rollBack(deadline.explain(error), sides, plan, report, journal)
   }
 }
 

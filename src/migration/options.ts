@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import type { Vm } from '../vm/vm.ts'
+import type { JournalStore } from './journal/store.ts'
 
 /** Who hears how a migration gets on; the commands' progress display is one. */
 export interface Report {
@@ -14,6 +15,8 @@ export interface MigrateOptions {
   /** Aborted when the user wants to stop: what was begun is rolled back. */
   signal: AbortSignal
   report: Report
+  /** Where every phase is written before it is entered. */
+  journal: JournalStore
   /** Checks everything, changes nothing, and returns the commands that it would send. */
   dryRun: boolean
   /** Longest time that QEMU may plan the guest to stand still; QEMU's own setting if not given. */

@@ -26,6 +26,20 @@ export interface Plan {
   keepSource: boolean
 }
 
+/** What of a plan must be known to roll back or to finish: as much as a journal keeps. */
+export interface Remains {
+  wasRunning: boolean
+  keepSource: boolean
+  settings: Pick<Settings, 'restore'>
+  disks: {
+    name: string
+    source: Pick<DiskInfo, 'id' | 'path' | 'bus' | 'addr' | 'datapath'>
+    destination: Pick<DiskInfo, 'path'>
+    /** The disk is vblk's own on the destination; undefined if the destination had it. */
+    preparation: Pick<Preparation, 'id'> | undefined
+  }[]
+}
+
 export function prepareCommands({ node, device }: Preparation): [SideCommand, SideCommand] {
   return [command('destination', 'blockdev-add', node), command('destination', 'device_add', device)]
 }
@@ -63,7 +77,7 @@ export function planCommands({ wasRunning, disks, settings, keepSource }: Plan, 
 }
 
 /** What is left to do after the point of no return. */
-export function endCommands({ settings, keepSource }: Pick<Plan, 'settings' | 'keepSource'>): SideCommand[] {
+export function endCommands({ settings, keepSource }: Pick<Remains, 'settings' | 'keepSource'>): SideCommand[] {
   const here = settings.restore.filter(({ side }) => side === 'source' && keepSource)
   const there = settings.restore.filter(({ side }) => side === 'destination')
   return [...there, ...here, ...(keepSource ? [] : [endSourceCommand])]

@@ -6,9 +6,10 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
+import type { Journal } from './journal/journal.ts'
 import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
-import type { Plan } from './plan.ts'
+import type { Remains } from './plan.ts'
 import { awaitEnd } from './status.ts'
 
 const answerMs = 10_000
@@ -25,11 +26,18 @@ const ofMigration: ReadonlySet<RunState> = new Set(['finish-migrate', 'postmigra
  * destination's QEMU is ended (it can't take another migration), the VM is on the source as it was. Returns the error to
  * report: exit code 7, or 8 when the proof fails. The source is only started when the destination provably can't run.
  */
-export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report: Report): Promise<VblkError> {
+export async function rollBack(
+  cause: unknown,
+  sides: Sides,
+  plan: Remains,
+  report: Report,
+  journal: Journal,
+): Promise<VblkError> {
   const { source, destination } = sides
   let words = cause instanceof Error ? cause.message : String(cause)
   try {
     return await report.step('rolling back', async () => {
+      await enterRollback(journal, report)
       const status = await endMigration(source)
       words += await destinationsWords(cause, destination)
       const ended = await endDestination(destination)
@@ -39,6 +47,8 @@ export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report:
       await proveDatapath(source, plan, report)
       if (!ended)
         report.warn(`${destination.name} does not answer: end its QEMU; it has no complete VM and can't run it`)
+      const vm = state === 'running' ? 'running' : 'stopped'
+      await journal.close('rolled-back', { vm, error: words, downtimeMs: null }, (message) => report.warn(message))
       const where = state === 'running' ? 'the VM runs on the source' : `the VM stands still on the source (${state})`
       return rolledBack(`${words}; rolled back: ${where}`, cause)
     })
@@ -50,6 +60,15 @@ export async function rollBack(cause: unknown, sides: Sides, plan: Plan, report:
       error,
     )
   }
+}
+
+/** While the source owns the disks anyway, it may be started whatever the journal says last; else it must get them back. */
+async function enterRollback(journal: Journal, report: Report): Promise<void> {
+  const { owner } = journal.record
+  await journal.enter('rollback').catch((error: Error) => {
+    if (owner !== 'source') throw error
+    report.warn(error.message)
+  })
 }
 
 function rolledBack(message: string, cause: unknown): VblkError {
@@ -97,7 +116,7 @@ async function endDestination({ qmp }: Vm): Promise<boolean> {
 }
 
 /** Returns the state that the VM is in: as before, or what it has come to by itself meanwhile. */
-async function restoreSource({ qmp }: Vm, { wasRunning }: Plan, mayStart: boolean): Promise<RunState> {
+async function restoreSource({ qmp }: Vm, { wasRunning }: Remains, mayStart: boolean): Promise<RunState> {
   const deadline = Date.now() + lockMs
   while (true) {
     const { running, status } = await qmp.execute('query-status', {}, { timeoutMs: answerMs })
@@ -118,14 +137,14 @@ function takeImages(qmp: Vm['qmp']) {
   return qmp.execute('blockdev-set-active', { active: true })
 }
 
-async function restoreSettings(sides: Sides, { settings }: Plan): Promise<void> {
+async function restoreSettings(sides: Sides, { settings }: Remains): Promise<void> {
   for (const command of settings.restore) {
     if (command.side === 'source') await send(sides, command, { timeoutMs: answerMs })
   }
 }
 
 /** The kernel serves again what it served before; a disk that it doesn't is served by QEMU, which loses no data. */
-async function proveDatapath(source: Vm, { wasRunning, disks }: Plan, report: Report): Promise<void> {
+async function proveDatapath(source: Vm, { wasRunning, disks }: Remains, report: Report): Promise<void> {
   if (!wasRunning) return
   const deadline = Date.now() + datapathMs
   for (const { name, source: disk } of disks) {

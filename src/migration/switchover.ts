@@ -6,6 +6,7 @@ import type { MigrationInfo, WaitOptions } from '../qmp/index.ts'
 import { listChildren, peripheral, peripheralAnon } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
+import type { Journal } from './journal/journal.ts'
 import type { Report, Sides } from './options.ts'
 import { continueCommand, type Plan } from './plan.ts'
 import { readStandstill, requireStopped, type StoppedDisk, whyRunning } from './standstill.ts'
@@ -23,11 +24,22 @@ export interface Switchover {
  * From pre-switchover, where the source stands still and its state isn't saved yet, to a verified and still stopped
  * destination. Throws VblkError for whatever isn't as it must be: then the source can still go on.
  */
-export async function switchOver(sides: Sides, plan: Plan, report: Report, signal: AbortSignal): Promise<Switchover> {
+export async function switchOver(
+  sides: Sides,
+  plan: Plan,
+  report: Report,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<Switchover> {
   const { source, destination } = sides
   const wait = { signal }
   const places = plan.disks.map(({ name, source: { path } }) => ({ name, path }))
-  const [disks] = await Promise.all([readStandstill(source, places, wait), requireSameDisks(source, plan, wait)])
+  const [disks] = await Promise.all([
+    readStandstill(source, places, wait),
+    requireSameDisks(source, plan, wait),
+    // The disk's and QEMU's time are spent together.
+    journal.enter('switchover'),
+  ])
   requireStopped(disks, report)
   await send(sides, continueCommand, wait)
   const migration = await awaitStatus(source, 'completed', wait)

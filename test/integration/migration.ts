@@ -42,6 +42,7 @@ export class Bench {
     const bench = new Bench(await makeFolder())
     await mkdir(bench.#tmp)
     process.env.TMPDIR = bench.#tmp
+    process.env.VBLK_STATE_DIR = join(bench.dir, 'state')
     return bench
   }
 
@@ -98,6 +99,7 @@ export class Bench {
 
   async remove(): Promise<void> {
     await this.stopAll()
+    delete process.env.VBLK_STATE_DIR
     if (this.#outerTmp === undefined) delete process.env.TMPDIR
     else process.env.TMPDIR = this.#outerTmp
     await removeFolder(this.dir)

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { Args, Flags } from '@oclif/core'
+import { ExitCode, VblkError } from '../../errors.ts'
+import { withSides } from '../../migration/find-sides.ts'
+import { chooseRecord } from '../../migration/journal/choose.ts'
+import { partyName } from '../../migration/journal/party-name.ts'
+import { isOpen } from '../../migration/journal/record.ts'
+import { FileStore } from '../../migration/journal/store.ts'
+import { summarize } from '../../migration/journal/summary.ts'
+import { type Recovered, recover } from '../../migration/recover.ts'
+import { BaseCommand, type Context } from '../../ui/base-command.ts'
+
+interface Nothing {
+  id: string | null
+  message: string
+}
+
+export default class MigrateRecover extends BaseCommand<Recovered | Nothing> {
+  static override summary = 'bring a migration to its end whose vblk has ended in the middle'
+
+  static override description =
+    `Reads the journal, asks both QEMUs, and lets the VM go on at the one side that may have it: the source as long as
+the destination was not allowed to run, else the destination. Where a QEMU can't be asked and has not certainly ended,
+nothing is changed and the exit code is 8, unless --fenced says that it is gone.`
+
+  static override examples = [
+    '<%= config.bin %> migrate recover',
+    '<%= config.bin %> migrate recover --fenced /run/vm1.qmp',
+  ]
+
+  static override args = {
+    migration: Args.string({ description: 'its id, as "migrate status" shows it; may be left out if one is open' }),
+  }
+
+  static override flags = {
+    fenced: Flags.string({
+      description: 'this QEMU is certainly gone and will not come back',
+      helpValue: 'VM',
+      multiple: true,
+    }),
+  }
+
+  static override defaultTimeout = 120
+
+  protected override async execute(context: Context<typeof MigrateRecover>): Promise<Recovered | Nothing> {
+    const { args, flags, progress, timeoutMs, trace } = context
+    const journal = new FileStore()
+    const chosen = await chooseRecord(journal, args.migration)
+    if (chosen === undefined) return { id: null, message: 'no migration is open' }
+    if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
+    if (summarize(chosen).state === 'under way') {
+      throw new VblkError('MIGRATION_ACTIVE', ExitCode.Busy, `migration ${chosen.id} is under way`, {
+        hint: `wait for its end, or: vblk migrate abort ${chosen.id}`,
+        details: { pid: chosen.coordinator?.pid ?? null },
+      })
+    }
+    const fenced = (flags.fenced ?? []).map((name: string) => partyName(name))
+    const options = { timeoutMs, trace, warn: (message: string) => progress.warn(message) }
+    return await withSides(chosen, fenced, options, async (found) => {
+      // Another recover may have come first, and the locks are ours only now.
+      const record = (await chooseRecord(journal, chosen.id)) ?? chosen
+      if (!isOpen(record)) return { id: record.id, message: `it is over: ${record.phase}` }
+      return await recover(record, { journal, report: progress, found })
+    })
+  }
+
+  protected override render(result: Recovered | Nothing): string {
+    if (!('owner' in result)) return result.message
+    const { message, vm, owner, ownerName } = result
+    return `${message}; the VM: ${vm}; its disks belong to the ${owner}, ${ownerName}`
+  }
+}

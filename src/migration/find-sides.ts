@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { lockVm } from '../vm/lock.ts'
+import { type LockVmOptions, openVm, type Vm } from '../vm/vm.ts'
+import { hasEnded, identifyVm, isSameProcess } from './journal/process-identity.ts'
+import type { MigrationRecord, Party } from './journal/record.ts'
+import type { Side } from './options.ts'
+import type { Found } from './recover.ts'
+
+/**
+ * Looks for both QEMUs of a record, locks those that are there, and lets go of them afterwards. A side counts as gone if its
+ * process has certainly ended, or if it can't be reached and the user vouches for its end (`fenced`, its name). Throws VblkError (exit code 9) while
+ * another vblk works on one of them.
+ */
+export async function withSides<T>(
+  record: MigrationRecord,
+  fenced: readonly string[],
+  options: LockVmOptions,
+  use: (found: Record<Side, Found>) => Promise<T>,
+): Promise<T> {
+  const close: (() => Promise<void> | void)[] = []
+  const find = async (party: Party): Promise<Found> => {
+    if (party.process !== null && hasEnded(party.process)) return 'gone'
+    const opened = await open(party, options)
+    if (typeof opened === 'string') return fenced.includes(party.name) ? 'gone' : { unreachable: opened }
+    close.push(() => opened.qmp.close())
+    close.push(lockVm(opened, options.warn))
+    return { vm: opened }
+  }
+  try {
+    const source = await find(record.source)
+    return await use({ source, destination: await find(record.destination) })
+  } finally {
+    for (const each of close.reverse()) await each()
+  }
+}
+
+/** The QEMU that the record is of, or why it can't be reached. */
+async function open(party: Party, options: LockVmOptions): Promise<Vm | string> {
+  let vm: Vm
+  try {
+    vm = await openVm(party.name, options)
+  } catch (error) {
+    return (error as Error).message
+  }
+  if (party.process === null || isSameProcess(identifyVm(vm), party.process)) return vm
+  await vm.qmp.close()
+  return `another process serves ${party.name} now`
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { randomUUID } from 'node:crypto'
+import { ExitCode, VblkError } from '../../errors.ts'
+import type { Vm } from '../../vm/vm.ts'
+import type { Sides } from '../options.ts'
+import type { Plan } from '../plan.ts'
+import type { StoppedDisk } from '../standstill.ts'
+import { partyName } from './party-name.ts'
+import { identify, identifyVm, isSameProcess } from './process-identity.ts'
+import { isOpen, type MigrationRecord, type Party, type Phase } from './record.ts'
+import type { JournalStore } from './store.ts'
+
+/**
+ * Who owns the disks from the moment that a phase is entered. The token changes hands with `commit`, before the destination
+ * may run, and comes back with `rollback`, when it provably doesn't.
+ */
+const owners: Partial<Record<Phase, MigrationRecord['owner']>> = {
+  prepare: 'source',
+  copy: 'source',
+  switchover: 'source',
+  commit: 'destination',
+  finish: 'destination',
+  rollback: 'source',
+}
+
+/** The journal of one migration: says what is about to be done, before it is. */
+export class Journal {
+  readonly #store: JournalStore
+  #record: MigrationRecord
+
+  constructor(store: JournalStore, record: MigrationRecord) {
+    this.#store = store
+    this.#record = record
+  }
+
+  /** Enters the phase `prepare` of a new migration. Throws VblkError (exit code 4) when it can't be written. */
+  static async begin(store: JournalStore, sides: Sides, plan: Plan, channel: string): Promise<Journal> {
+    const at = new Date().toISOString()
+    const record: MigrationRecord = {
+      format: 1,
+      id: randomUUID(),
+      source: partyOf(sides.source),
+      destination: partyOf(sides.destination),
+      coordinator: identify(process.pid) ?? null,
+      phase: 'prepare',
+      entered: [{ phase: 'prepare', at }],
+      owner: 'source',
+      wasRunning: plan.wasRunning,
+      keepSource: plan.keepSource,
+      disks: plan.disks.map(({ name, source, destination, preparation }) => ({
+        name,
+        id: source.id,
+        bus: source.bus,
+        addr: source.addr,
+        file: source.file,
+        sourcePath: source.path,
+        destinationPath: destination.path,
+        datapath: source.datapath,
+        made: preparation !== undefined,
+        writeCache: source.writeCache,
+      })),
+      // Settings are the only commands that are ever restored; the record's schema knows them one by one.
+      restore: plan.settings.restore as MigrationRecord['restore'],
+      channel,
+      outcome: null,
+    }
+    const journal = new Journal(store, record)
+    await store.write(record)
+    return journal
+  }
+
+  get record(): MigrationRecord {
+    return this.#record
+  }
+
+  /** Says that a phase begins; only then may anything be done that belongs to it. Throws what JournalStore.write throws. */
+  async enter(
+    phase: Phase,
+    changes: Partial<Pick<MigrationRecord, 'disks' | 'outcome' | 'owner'>> = {},
+  ): Promise<void> {
+    const entered = [...this.#record.entered, { phase, at: new Date().toISOString() }].slice(-64)
+    // Kept even if the write fails: it may have reached the disk all the same.
+    this.#record = { ...this.#record, owner: owners[phase] ?? this.#record.owner, ...changes, phase, entered }
+    await this.#store.write(this.#record)
+  }
+
+  /** The last phase before the destination may run, with the write caches that it must show. */
+  async enterCommit(saved: readonly StoppedDisk[]): Promise<void> {
+    const disks = this.#record.disks.map((disk, index) => ({
+      ...disk,
+      writeCache: saved[index]?.writeCache ?? disk.writeCache,
+    }))
+    await this.enter('commit', { disks })
+  }
+
+  /**
+   * Says how it has ended. A journal that can't be written any more is a warning: what it says last is still true, and
+   * `recover` finds that there is nothing left to do.
+   */
+  async close(
+    phase: 'done' | 'rolled-back',
+    outcome: NonNullable<MigrationRecord['outcome']>,
+    warn: (message: string) => void,
+  ): Promise<void> {
+    await this.enter(phase, { outcome }).catch((error: Error) => warn(`${error.message}; see: vblk migrate status`))
+  }
+}
+
+/** How a record names a QEMU. One process may serve the monitors of several, so the name counts as well. */
+const partyOf = (vm: Vm): Party => ({ name: partyName(vm.name), process: identifyVm(vm) ?? null })
+
+/** Throws VblkError (exit code 9) if a migration of one of these QEMUs has not come to its end. */
+export async function requireNoOpenMigration(store: JournalStore, sides: Sides): Promise<void> {
+  const here = [partyOf(sides.source), partyOf(sides.destination)]
+  const open = (await store.list()).find(
+    (record) =>
+      isOpen(record) &&
+      here.some(({ name, process }) =>
+        [record.source, record.destination].some(
+          (each) => each.name === name && (isSameProcess(each.process, process) || (each.process ?? process) === null),
+        ),
+      ),
+  )
+  if (open === undefined) return
+  throw new VblkError(
+    'MIGRATION_UNFINISHED',
+    ExitCode.Busy,
+    `migration ${open.id} of this VM was left in phase ${open.phase}; its ${open.owner} owns the disks`,
+    { hint: `vblk migrate recover ${open.id}` },
+  )
+}

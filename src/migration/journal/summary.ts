@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { hasEnded } from './process-identity.ts'
+import { isOpen, type MigrationRecord, type Phase } from './record.ts'
+
+/** A migration as its record tells it. */
+export interface MigrationSummary {
+  id: string
+  phase: Phase
+  /** The only side that may open the disks for writing. */
+  owner: MigrationRecord['owner']
+  /** Its QMP socket. */
+  ownerName: string
+  source: string
+  destination: string
+  startedAt: string
+  /** When its last phase was entered. */
+  changedAt: string
+  /** under way: a vblk works on it. left: its vblk has ended, and `recover` is needed. unknown: nobody can tell which. */
+  state: 'under way' | 'left' | 'unknown' | 'over'
+  disks: { name: string; file: string | null; writeCache: MigrationRecord['disks'][number]['writeCache'] }[]
+  /** Milliseconds from each phase to the next. */
+  phases: { phase: Phase; ms: number | null }[]
+  vm: 'running' | 'stopped' | 'lost' | null
+  downtimeMs: number | null
+  error: string | null
+}
+
+export function summarize(record: MigrationRecord): MigrationSummary {
+  const { entered, coordinator, outcome } = record
+  const at = (index: number) => Date.parse(entered[index]?.at ?? '')
+  return {
+    id: record.id,
+    phase: record.phase,
+    owner: record.owner,
+    ownerName: record[record.owner].name,
+    source: record.source.name,
+    destination: record.destination.name,
+    startedAt: entered[0]?.at ?? '',
+    changedAt: entered.at(-1)?.at ?? '',
+    state: !isOpen(record) ? 'over' : coordinator === null ? 'unknown' : hasEnded(coordinator) ? 'left' : 'under way',
+    disks: record.disks.map(({ name, file, writeCache }) => ({ name, file, writeCache })),
+    phases: entered.map(({ phase }, index) => ({
+      phase,
+      ms: index + 1 < entered.length ? at(index + 1) - at(index) : null,
+    })),
+    vm: outcome?.vm ?? null,
+    downtimeMs: outcome?.downtimeMs ?? null,
+    error: outcome?.error ?? null,
+  }
+}
