@@ -17,6 +17,7 @@
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_ring.h"
 #include "system/dma.h"
+#include "trace.h"
 
 /* The mapped buffers of one request; those that the device reads come first. */
 typedef struct Buffers {
@@ -172,6 +173,7 @@ static void take_from_queue(VHostBlk *v, unsigned index)
         bool is_read = (held[i].type & ~VIRTIO_BLK_T_BARRIER) == VIRTIO_BLK_T_IN;
 
         if (queue_for_retry(v, index, held[i].head)) {
+            trace_vhost_blk_held(v, index, held[i].head, held[i].error);
             blk_error_action(s->blk, BLOCK_ERROR_ACTION_STOP, is_read, held[i].error);
         }
     }

@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "trace.h"
 
 /* Opens /dev/vhost-blk (or a member of an fd set, by its path), or takes the descriptor that the user handed over. */
 static int take_descriptor(VHostBlk *v, const char *path, Error **errp)
@@ -198,6 +199,10 @@ bool vblk_kernel_open(VHostBlk *v)
     if (err) {
         v->no_kernel = g_strdup(error_get_pretty(err));
         error_free(err);
+    } else {
+        g_autofree char *name = vblk_name(v);
+
+        trace_vhost_blk_open(v, name, v->fd, v->hdev.nvqs);
     }
     return v->fd >= 0;
 }
@@ -207,6 +212,7 @@ void vblk_kernel_close(VHostBlk *v)
     if (v->fd < 0) {
         return;
     }
+    trace_vhost_blk_close(v);
     vblk_counters_keep(v);
     /* The file lives on in its set: whoever opens it next must find it without an owner. */
     if (!v->vhostfds && v->vhostdev && g_str_has_prefix(v->vhostdev, "/dev/fdset/")) {
@@ -303,6 +309,7 @@ bool vblk_kernel_configure(VHostBlk *v, Error **errp)
         return false;
     }
     v->config = config;
+    trace_vhost_blk_configure(v, config.capacity, config.offset, config.flags);
     return true;
 }
 
@@ -327,6 +334,7 @@ bool vblk_kernel_start(VHostBlk *v, Error **errp)
         return false;
     }
     v->running = true;
+    trace_vhost_blk_start(v);
     return true;
 }
 
@@ -339,4 +347,5 @@ void vblk_kernel_stop(VHostBlk *v)
     }
     v->running = false;
     v->paused = false;
+    trace_vhost_blk_stop(v);
 }

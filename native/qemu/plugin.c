@@ -10,6 +10,7 @@
 #include <link.h>
 #include "qemu/error-report.h"
 #include "qemu/qemu-plugin.h"
+#include "trace/control.h"
 
 /* QEMU's own elf.h stands before the system's and lacks it. */
 #ifndef NT_GNU_BUILD_ID
@@ -79,6 +80,18 @@ static G_NORETURN void refuse(void)
     exit(1);
 }
 
+/* -trace has been looked at already, when our events weren't there yet. */
+static void take_arguments(int count, char **arguments)
+{
+    for (int i = 0; i < count; i++) {
+        if (!g_str_has_prefix(arguments[i], "trace=")) {
+            error_report("vhost-blk.so takes trace=PATTERN and no other argument, not '%s'", arguments[i]);
+            refuse();
+        }
+        trace_enable_events(arguments[i] + strlen("trace="));
+    }
+}
+
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
     char build_id[2 * BUILD_ID_MAX + 1] = "";
@@ -96,10 +109,8 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
                      "matching sources", differs);
         refuse();
     }
-    if (argc) {
-        error_report("vhost-blk.so takes no arguments, not even '%s'", argv[0]);
-        refuse();
-    }
+    vblk_register_trace_events();
+    take_arguments(argc, argv);
     vblk_register_device_type();
     vblk_register_pci_types();
     return 0;

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
+#include "trace.h"
 
 /* Binds an image (or -1: none) to every ring that the guest has set up. */
 static int set_backends(VHostBlk *v, int image_fd)
@@ -76,6 +77,7 @@ bool vblk_kernel_resume(VHostBlk *v, Error **errp)
         return false;
     }
     kick_all(v);
+    trace_vhost_blk_resume(v, v->image_fd);
     return true;
 }
 
@@ -120,6 +122,7 @@ void vblk_kernel_pause(VHostBlk *v)
     }
     v->resting = false;
     v->paused = true;
+    trace_vhost_blk_pause(v);
     mark_graph_written(v);
     vblk_take_held(v);
     if (v->flush_due) {
@@ -141,6 +144,7 @@ void vblk_kernel_rest(VHostBlk *v)
         return;
     }
     v->resting = true;
+    trace_vhost_blk_rest(v);
     vblk_kernel_rested(v);
 }
 

@@ -155,6 +155,7 @@ int vblk_start_ioeventfd(VirtIODevice *vdev)
         r = vblk_parent_class->start_ioeventfd(vdev);
     }
     v->switching = false;
+    vblk_announce_datapath(v);
     return r;
 }
 

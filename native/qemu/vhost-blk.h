@@ -74,6 +74,7 @@ struct VHostBlk {
     bool migrating;       /* out of here, from setup to the end */
     NotifierWithReturn migration_notifier;
     char *no_kernel;      /* why vhostdev is not open */
+    OnOffAuto announced;  /* the datapath in the last event; auto: none yet */
     char *failure;        /* the kernel's refusal to start; not tried again until something changes */
     QEMUBH *recheck_bh;
     QEMUTimer *recheck_timer;
@@ -162,6 +163,11 @@ void vblk_leave_kernel(VHostBlk *v);
 void vblk_switch_init(VHostBlk *v);
 void vblk_switch_cleanup(VHostBlk *v);
 
+/* event.c */
+
+/** Tells managers and the trace who serves, if it is another than last told. To be called after a start. */
+void vblk_announce_datapath(VHostBlk *v);
+
 /* intercept.c */
 
 /** From now on monitor commands that the kernel must not bypass find the disk's rings at rest. */
@@ -181,5 +187,9 @@ void vblk_register_device_type(void);
 /* pci.c */
 
 void vblk_register_pci_types(void);
+
+/* plugin-trace.c */
+
+void vblk_register_trace_events(void);
 
 #endif

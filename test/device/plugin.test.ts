@@ -158,10 +158,26 @@ describe('the plugin', () => {
     ])
   })
 
-  test('refuses arguments in one line', async () => {
-    const { exitCode, stderr } = await askQemu(['-plugin', `file=${await builtObject()},speed=11`], [])
+  test('has trace events, which its own argument enables from the start', async () => {
+    const object = await builtObject()
+    const ask: [string, Record<string, unknown>] = ['trace-event-get-state', { name: 'vhost_blk_*' }]
+    const states = async (plugin?: string) => {
+      const { replies } = await askQemu([], [ask], 'qemu-system-x86_64', plugin)
+      return ((replies[0]?.return ?? []) as { name: string; state: string }[]).map(({ state }) => state)
+    }
+    const off = await states()
+    expect(off.length).toBeGreaterThan(5)
+    expect(new Set(off)).toEqual(new Set(['disabled']))
+    expect(await states(`file=${object},trace=vhost_blk_*`)).toEqual(off.map(() => 'enabled'))
+  })
+
+  test('refuses other arguments in one line', async () => {
+    const plugin = `file=${await builtObject()},speed=11`
+    const { exitCode, stderr } = await askQemu([], [], 'qemu-system-x86_64', plugin)
     expect(exitCode).toBe(1)
-    expect(linesOf(stderr)).toEqual([expect.stringContaining("takes no arguments, not even 'speed=11'")])
+    expect(linesOf(stderr)).toEqual([
+      expect.stringContaining("takes trace=PATTERN and no other argument, not 'speed=11'"),
+    ])
   })
 })
 

@@ -10,13 +10,18 @@ export interface Finished {
   stderr: string
 }
 
-/** Runs a command in the lab's Debian root, on this machine; stdin is fed to it. */
-export function inRoot(argv: string[], stdin = ''): Promise<Finished> {
+/** Runs a command in the lab's Debian root, on this machine; stdin is fed to it. It is killed after a time. */
+export function inRoot(argv: string[], stdin = '', timeout = 60_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const child = execFile(join(top, 'script/in-root'), argv, { timeout: 60_000 }, (error, stdout, stderr) => {
-      if (error && typeof error.code !== 'number') reject(error)
-      else resolve({ exitCode: typeof error?.code === 'number' ? error.code : 0, stdout, stderr })
-    })
+    const child = execFile(
+      join(top, 'script/in-root'),
+      argv,
+      { timeout, maxBuffer: 64 << 20 },
+      (error, stdout, stderr) => {
+        if (error && typeof error.code !== 'number') reject(error)
+        else resolve({ exitCode: typeof error?.code === 'number' ? error.code : 0, stdout, stderr })
+      },
+    )
     child.stdin?.end(stdin)
   })
 }
@@ -37,19 +42,23 @@ interface Reply {
 /**
  * Starts QEMU (emulation, no guest) with the plugin, asks it a list of commands one after another, and quits it.
  *
+ * @param plugin its file and arguments; the built object without any unless given
  * @returns the replies in order, `quit`'s not among them, and what QEMU wrote to stderr
  */
 export async function askQemu(
   args: string[],
   commands: [command: string, args?: Record<string, unknown>][],
   binary = 'qemu-system-x86_64',
+  plugin?: string,
 ): Promise<Finished & { replies: Reply[] }> {
   const lines = [['qmp_capabilities'], ...commands, ['quit']].map(([execute, parameters], id) =>
     JSON.stringify({ execute, ...(parameters ? { arguments: parameters } : {}), id }),
   )
   const basic = ['-M', 'q35', '-accel', 'tcg', '-nodefaults', '-display', 'none', '-S', '-qmp', 'stdio']
-  const plugin = ['-plugin', `file=${await builtObject()}`]
-  const finished = await inRoot([binary, ...basic, ...plugin, ...args], `${lines.join('\n')}\n`)
+  const finished = await inRoot(
+    [binary, ...basic, '-plugin', plugin ?? `file=${await builtObject()}`, ...args],
+    `${lines.join('\n')}\n`,
+  )
   const replies = new Map<number, Reply>()
   for (const line of finished.stdout.split('\n').filter((text) => text.trim())) {
     const message = JSON.parse(line)

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { kernelFaults } from './kernel-log.ts'
 import type { ExecOptions, ExecResult, Lab } from './lab.ts'
-import { Monitor } from './monitor.ts'
+import { Monitor, type QmpEvent } from './monitor.ts'
 
 export interface GuestOptions {
   name: string
@@ -217,6 +217,11 @@ export class Guest {
     return await this.#monitor.ask(command, args)
   }
 
+  /** The events of a name that the tests' own monitor has told so far, oldest first; it listens from the first `ask` on. */
+  events(name: string): QmpEvent[] {
+    return this.#monitor?.events.filter(({ event }) => event === name) ?? []
+  }
+
   /**
    * Asks until the answer is as wanted.
    *
@@ -251,6 +256,11 @@ export class Guest {
   /** Whether its QEMU process lives. */
   async alive(): Promise<boolean> {
     return (await this.#signal('0')).exitCode === 0
+  }
+
+  /** Asks QEMU by SIGTERM to end, as a host's service manager does. */
+  async terminate(): Promise<void> {
+    await this.#signal('TERM')
   }
 
   /** Kills QEMU and waits for its end. */

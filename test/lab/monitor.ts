@@ -7,10 +7,17 @@ interface Waiting {
   reject: (error: Error) => void
 }
 
+export interface QmpEvent {
+  event: string
+  data?: Record<string, unknown>
+}
+
 /** A QMP monitor in L1, reached through the agent: for the tests' own questions to a guest's QEMU. */
 export class Monitor {
   readonly #channel: RunningCommand
   readonly #waiting = new Map<number, Waiting>()
+  /** What QEMU has told unasked, since the connection was made. */
+  readonly events: QmpEvent[] = []
   #received = ''
   #next = 1
 
@@ -53,6 +60,7 @@ export class Monitor {
     this.#received = lines.pop() ?? ''
     for (const line of lines.filter((text) => text.trim())) {
       const reply = JSON.parse(line)
+      if (reply.event) this.events.push(reply)
       const waiting = this.#waiting.get(reply.id)
       if (reply.error) waiting?.reject(new Error(reply.error.desc))
       else waiting?.resolve(reply.return)
