@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A disk whose storage answers nothing for a while: its guest waits, QEMU and the monitor don't.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import type { Guest } from '../lab/guest.ts'
 import { Lab } from '../lab/lab.ts'
 import { Disk, eventually, startGuest } from './disk.ts'
@@ -123,17 +123,53 @@ test('device_del is accepted, and the disk goes when the storage lets it', async
   await guest.awaitDisk('vda', false)
 })
 
-test('quit ends QEMU when the storage lets it', async () => {
-  disk = await Disk.plug(guest, storage.path, { file: { driver: 'host_device' } })
-  await guest.awaitDisk('vda')
-  await hangUnderLoad()
-  // It may go before its answer does.
-  await guest.ask('quit').catch(() => undefined)
-  await storage.goOn()
-  await eventually(
-    () => guest.alive(),
-    (alive) => !alive,
-  )
-  await storage.remove()
-  await lab.check(['modprobe', '-r', 'vhost_blk'])
+describe('a QEMU that is told to end while its storage hangs', () => {
+  const ends = {
+    // It may go before its answer does; or answer and be busy.
+    quit: (doomed: Guest) => doomed.ask('quit').catch(() => undefined),
+    SIGTERM: (doomed: Guest) => doomed.terminate(),
+  }
+  /** Whether QEMU was still there, with its storage hanging, so many seconds after it was told to end. */
+  const waited: Record<string, boolean> = {}
+  const seconds = 3
+
+  afterAll(async () => {
+    await storage.remove()
+    await lab.check(['modprobe', '-r', 'vhost_blk'])
+    console.log(
+      Object.entries(waited)
+        .map(([name, was]) => `${name}: ${was ? 'waits for' : 'ends before'} its storage`)
+        .join('\n'),
+    )
+  })
+
+  test.each([
+    ['virtio-blk-pci', 'quit'],
+    ['virtio-blk-pci', 'SIGTERM'],
+    ['vhost-blk-pci', 'quit'],
+    ['vhost-blk-pci', 'SIGTERM'],
+  ] as const)('%s, %s: as with stock virtio-blk, it ends when the storage lets it', async (driver, way) => {
+    if (!(await guest.alive())) {
+      guest = await startGuest(lab, { name: `${driver}-${way}` })
+      await guest.up()
+    }
+    disk = await Disk.plug(guest, storage.path, { driver, file: { driver: 'host_device' } })
+    await guest.awaitDisk('vda')
+    await guest.startLoad('/dev/vda', ['-t', '4', '-f', '0'])
+    if (driver === 'vhost-blk-pci') await disk.onKernel()
+    await storage.hang()
+    await sleep(1000)
+    const told = ends[way](guest)
+    await sleep(seconds * 1000)
+    const alive = await guest.alive()
+    waited[`${driver}, ${way}`] = alive
+    // What stock QEMU does is the measure.
+    if (driver === 'vhost-blk-pci') expect(alive).toBe(waited[`virtio-blk-pci, ${way}`])
+    await storage.goOn()
+    await told
+    await eventually(
+      () => guest.alive(),
+      (now) => !now,
+    )
+  })
 })
