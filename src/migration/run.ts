@@ -24,7 +24,7 @@ export async function runDestination(sides: Sides): Promise<RunState> {
     if (error instanceof QmpCommandError && (await isStandingStill(sides))) throw error
     throw new OutcomeUnknownError(
       `${destination.name} was told to run the VM and can't be heard since: ${(error as Error).message}`,
-      `the VM stands still in ${source.name}; start it there only if the destination's QEMU is gone or its VM not running`,
+      `don't start it in ${source.name}, where it stands still: "vblk migrate recover" tells who owns the disks, and ends the migration`,
       error,
     )
   }

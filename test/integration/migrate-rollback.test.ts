@@ -297,7 +297,9 @@ describe('what nobody can tell', () => {
     })
     const outcome = await migrate(home.socket, to)
     expectFailure(outcome, unknown(/was told to run the VM and can't be heard since: .*lost the connection/))
-    expect(outcome.envelope.error?.hint).toMatch(/^the VM stands still in .*; start it there only if /)
+    expect(outcome.envelope.error?.hint).toMatch(
+      /^don't start it in .*, where it stands still: "vblk migrate recover" /,
+    )
     expect(await home.qmp.execute('query-status')).toMatchObject({ status: 'postmigrate', running: false })
     await home.qmp.execute('cont')
     await home.qmp.execute('migrate-set-capabilities', {
