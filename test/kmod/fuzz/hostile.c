@@ -195,7 +195,7 @@ static uint16_t place(struct hostile *h, struct vring_desc *chain, unsigned int 
 				at = hostile_address(r, h->number);
 			}
 		}
-		if (at >= HOSTILE_AREA(0) && at + n * sizeof(*chain) <= GUEST_END)
+		if (at >= HOSTILE_AREA(0) && at <= GUEST_END - n * sizeof(*chain))
 			guest_write(h->vm, at, chain, n * sizeof(*chain));
 		h->ring->desc[table_index(h)] = (struct vring_desc){ at, length, VRING_DESC_F_INDIRECT | (broken ? below(r, 8) : 0),
 								   next(r) };
