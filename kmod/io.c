@@ -147,7 +147,7 @@ static ssize_t vhost_blk_issue(struct vhost_blk_request *request, int flags)
 	struct kiocb *iocb = &request->iocb;
 	bool write = vhost_blk_is_write(request);
 	struct file *file = request->queue->backend.file;
-	/* Not the request's: a block device still writes to it after it has queued the I/O, which may be over by then. */
+	/* Not the request's: a block device still writes to it after it has queued the I/O, which may be over then. */
 	struct iov_iter iter;
 	ssize_t ret;
 

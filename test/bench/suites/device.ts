@@ -1,22 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The whole path from a guest: the kernel's datapath beside QEMU's own, and beside the host on the same device.
-import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
-import type { Lab } from '../../lab/lab.ts'
 import { measureGuest, type Setting } from '../device/guest-load.ts'
-import { deviceSize, fioCommand, measureFio, type Shape } from '../kmod/loads.ts'
+import { measureFio, type Shape } from '../kmod/loads.ts'
+import { device, prepareNullBlk } from '../null-blk.ts'
 import type { Bench, Case, Figures, Suite } from '../suite.ts'
-
-const device = '/dev/bench'
-/** As in the suite kmod, with as many queues as L1 has processors: one. */
-const nullBlk = { size: deviceSize, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
-
-async function prepare(lab: Lab): Promise<void> {
-  await lab.check(['modprobe', 'vhost_blk'])
-  await loadNullBlk(lab)
-  const made = await makeNullBlk(lab, 'bench', nullBlk)
-  if (made !== device) await lab.check(['ln', '-s', made, device])
-  await lab.check(fioCommand(device, 'io_uring', { direction: 'read', depth: 1 }, 100))
-}
 
 const guestCount = 5_000
 /** With a guest the emulator may hang when it counts instructions. */
@@ -73,5 +60,7 @@ const paths: Case[] = shapes.map(([name, shape, goal]) => ({
 export const deviceSuite: Suite = {
   name: 'device',
   title: "a guest's disk: the kernel datapath beside QEMU's own",
-  groups: [{ mode: 'instruction-counted', machine: { icount: true }, bootEach: false, prepare, cases: paths }],
+  groups: [
+    { mode: 'instruction-counted', machine: { icount: true }, bootEach: false, prepare: prepareNullBlk, cases: paths },
+  ],
 }

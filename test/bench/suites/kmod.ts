@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The kernel module by itself, without a guest: path lengths beside fio's on the same device, memory, allocations.
-import { loadNullBlk, makeNullBlk } from '../../kmod/devices.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { measureAllocations } from '../kmod/allocations.ts'
 import {
-  deviceSize,
   type FioEngine,
   fioCommand,
   measureFio,
@@ -14,24 +12,8 @@ import {
   type Shape,
 } from '../kmod/loads.ts'
 import { measureIdleMemory } from '../kmod/memory.ts'
+import { device, prepareNullBlk } from '../null-blk.ts'
 import type { Bench, Case, Figures, ProfiledLoad, Suite } from '../suite.ts'
-
-const device = '/dev/bench'
-
-/**
- * As null_blk is by default, but for its size (16 GiB) and room for all that the loads have in flight: it answers from a
- * softirq, or at once where the submitting processor is the only one; it keeps no data.
- */
-const nullBlk = { size: deviceSize, submit_queues: 1, hw_queue_depth: 256, irqmode: 1, memory_backed: 0 }
-
-async function prepare(lab: Lab): Promise<void> {
-  await lab.check(['modprobe', 'vhost_blk'])
-  await loadNullBlk(lab)
-  const made = await makeNullBlk(lab, 'bench', nullBlk)
-  if (made !== device) await lab.check(['ln', '-s', made, device])
-  // fio loads its libraries and the kernel its first pages before anything is measured.
-  await lab.check(fioCommand(device, 'io_uring', { direction: 'read', depth: 1 }, 100))
-}
 
 /** fio's clock ticks in milliseconds: with this many, one is 0.3 % of the fastest run. */
 const fioCount = 60_000
@@ -175,14 +157,14 @@ export const kmodSuite: Suite = {
       mode: 'instruction-counted',
       machine: { icount: true },
       bootEach: false,
-      prepare,
+      prepare: prepareNullBlk,
       cases: [...pathLengths, ...allocations, idleMemory],
     },
     {
       mode: 'wall-clock',
       machine: { smp: 2 },
       bootEach: false,
-      prepare,
+      prepare: prepareNullBlk,
       cases: [polling],
     },
   ],
