@@ -140,7 +140,10 @@ async function examine(module: Buffer, cases: string[], ruinous: boolean, measur
     }
   } catch (error) {
     // Only of a fault that may ruin the machine is it a finding that the machine no longer answers.
-    if (!ruinous) throw error
+    if (!ruinous) {
+      await discardMachine()
+      throw error
+    }
     kernel.push((error as Error).message)
   }
   kernel.push(...(await lab.kernelWarnings()))
