@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Storage that fails, hangs, fills up or goes away, and owners that are killed: the host goes on, nothing answered is lost.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { Lab } from '../lab/lab.ts'
 import { loadNullBlk, makeNullBlk } from './devices.ts'
 import { type Held, held } from './leaks.ts'
-import { checkContent, Load, runLoad } from './load.ts'
+import { checkContent, Load, type LoadStats, runLoad } from './load.ts'
 import {
   attachLoop,
   connectNvme,
@@ -16,6 +16,7 @@ import {
   mountNew,
   reloadDm,
   removeDm,
+  removeNullBlk,
   removeNvmeTarget,
   script,
   sectorsOf,
@@ -192,24 +193,57 @@ describe('a disk that goes away', () => {
   }, 40_000)
 })
 
-test('a volume of a full thin pool fails its writes, and takes them once the pool has grown', async () => {
-  await lab.check(['modprobe', 'dm-thin-pool'])
-  const metadata = await makeNullBlk(lab, 'thin-metadata', { size: 4, memory_backed: 1 })
-  const table = (mib: number) => `0 ${mib * 2048} thin-pool ${metadata} ${disk} 128 0 1 error_if_no_space\n`
-  const pool = await makeDm(lab, 'pool', table(3))
-  await lab.check(['dmsetup', 'message', 'pool', '0', 'create_thin 0'])
-  const volume = await makeDm(lab, 'volume', `0 ${size / 512} thin ${pool} 0\n`)
+describe('a volume of a full thin pool', () => {
   const load = ['--direct', '--requests', '400', '--zeroes']
-  const result = await runLoad(lab, args(volume, '--fresh', '--tolerate', ...load))
-  expect(result.errors).toBeGreaterThan(10)
-  expect(result.writes).toBeGreaterThan(10)
-  await checkContent(lab, volume, state)
-  await reloadDm(lab, 'pool', table(32))
-  expect((await runLoad(lab, args(volume, ...load))).errors).toBe(0)
-  await checkContent(lab, volume, state)
-  await removeDm(lab, 'volume')
-  await removeDm(lab, 'pool')
-}, 40_000)
+  let volume: string
+  let grow: () => Promise<void>
+
+  beforeEach(async () => {
+    await lab.check(['modprobe', 'dm-thin-pool'])
+    const metadata = await makeNullBlk(lab, 'thin-metadata', { size: 4, memory_backed: 1 })
+    const table = (mib: number) => `0 ${mib * 2048} thin-pool ${metadata} ${disk} 128 0 1 error_if_no_space\n`
+    const pool = await makeDm(lab, 'pool', table(3))
+    await lab.check(['dmsetup', 'message', 'pool', '0', 'create_thin 0'])
+    volume = await makeDm(lab, 'volume', `0 ${size / 512} thin ${pool} 0\n`)
+    grow = () => reloadDm(lab, 'pool', table(32))
+  }, 30_000)
+
+  afterEach(async () => {
+    await checkContent(lab, volume, state)
+    await removeDm(lab, 'volume')
+    await removeDm(lab, 'pool')
+    await removeNullBlk(lab, 'thin-metadata')
+  }, 30_000)
+
+  test('fails its writes, and takes them once the pool has grown', async () => {
+    const result = await runLoad(lab, args(volume, '--fresh', '--tolerate', ...load))
+    expect(result.errors).toBeGreaterThan(10)
+    expect(result.writes).toBeGreaterThan(10)
+    await checkContent(lab, volume, state)
+    await grow()
+    expect((await runLoad(lab, args(volume, ...load))).errors).toBe(0)
+  }, 40_000)
+
+  test('has them held, if that is asked for, and loses none', async () => {
+    const load = start(volume, '--direct', '--zeroes', '--hold-enospc')
+    const until = async (what: string, done: (stats: LoadStats) => boolean, before?: () => Promise<unknown>) => {
+      for (const since = Date.now(); !done(await load.stats()); await sleep(50)) {
+        if (Date.now() - since > 20_000) throw new Error(`${what}: not so after 20 s`)
+        await before?.()
+      }
+    }
+    await until('the pool is full, and a write is held', ({ held }) => held > 0)
+    const { writes } = await load.stats()
+    await grow()
+    // What was in flight when the pool was full may be held after the first retry.
+    await until(
+      'nothing is held, and all goes on',
+      (now) => now.held === 0 && now.writes > writes + 200,
+      () => load.retry(),
+    )
+    expect((await load.stop()).errors).toBe(0)
+  }, 60_000)
+})
 
 describe('a file', () => {
   test.each([

@@ -28,6 +28,7 @@ export interface LoadStats {
   writes: number
   flushes: number
   errors: number
+  held: number
 }
 
 const parse = (line: string) => JSON.parse(line) as unknown
@@ -88,6 +89,11 @@ export class Load {
 
   async resume(timeoutMs = 2000): Promise<LoadStats> {
     return await this.#ask('resume', timeoutMs)
+  }
+
+  /** Executes anew what is held; it may be held again. */
+  async retry(timeoutMs = 2000): Promise<LoadStats> {
+    return await this.#ask('retry', timeoutMs)
   }
 
   /** Waits until that many requests are answered. */

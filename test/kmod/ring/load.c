@@ -17,6 +17,7 @@
  *   --aligned N         positions and lengths are multiples of N bytes
  *   --even, --odd       all buffers are aligned, or none; else some are
  *   --tolerate          answers of IOERR are no failure of the load
+ *   --hold-enospc       what fails for want of room is held, until "retry"
  *   --blind             compares nothing
  *   --patience SECONDS  until an answer is overdue
  *   --skip-flush        a fault for the tests of crashes to find: no flush is sent
@@ -24,7 +25,7 @@
  *                       after each flush, marks the log of dm-log-writes and appends the model to that file
  *
  * On standard input: "stop"; "stats" prints VHOST_BLK_GET_STATS at once; "pause" and "resume" do as VHOST_BLK_PAUSE
- * does, and print it too.
+ * does, "retry" as VHOST_BLK_RELEASE_HELD, and print it too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -69,7 +70,7 @@ struct slot {
 
 struct load {
 	const char *file, *state, *marks, *checkpoints;
-	bool direct, fresh, zeroes, reads_only, writethrough, even, odd, tolerate, blind, skip_flush;
+	bool direct, fresh, zeroes, reads_only, writethrough, even, odd, tolerate, hold_enospc, blind, skip_flush;
 	uint64_t size, requests;
 	unsigned int depth, queues, flush_every, patience;
 	uint32_t largest, aligned;
@@ -413,15 +414,25 @@ static void print_stats(struct load *load)
 		sum.writes += stats.writes;
 		sum.flushes += stats.flushes;
 		sum.errors += stats.errors;
+		sum.held += stats.held;
 	}
-	printf("{\"paused\":%u,\"inflight\":%llu,\"reads\":%llu,\"writes\":%llu,\"flushes\":%llu,\"errors\":%llu}\n",
-	       sum.paused, sum.inflight, sum.reads, sum.writes, sum.flushes, sum.errors);
+	printf("{\"paused\":%u,\"inflight\":%llu,\"reads\":%llu,\"writes\":%llu,\"flushes\":%llu,\"errors\":%llu"
+	       ",\"held\":%llu}\n",
+	       sum.paused, sum.inflight, sum.reads, sum.writes, sum.flushes, sum.errors, sum.held);
 	fflush(stdout);
 }
 
 static void pause_all(struct load *load, bool paused)
 {
 	EQUAL(vm_pause(load->vm, VHOST_BLK_ALL_QUEUES, paused), 0, "PAUSE");
+	print_stats(load);
+}
+
+static void retry(struct load *load)
+{
+	uint32_t action = VHOST_BLK_HELD_RETRY;
+
+	EQUAL(vm_ioctl(load->vm, VHOST_BLK_RELEASE_HELD, &action), 0, "RELEASE_HELD");
 	print_stats(load);
 }
 
@@ -443,6 +454,8 @@ static bool obey(struct load *load)
 			pause_all(load, true);
 		else if (!strcmp(line, "resume"))
 			pause_all(load, false);
+		else if (!strcmp(line, "retry"))
+			retry(load);
 		else
 			fail("what is \"%s\"?", line);
 	}
@@ -528,7 +541,8 @@ static void open_all(struct load *load)
 	l->vm = vm_open(l->queues, features);
 	EQUAL(vm_configure(l->vm, l->size, 0,
 			   (l->writethrough ? VHOST_BLK_CONFIG_WRITETHROUGH : 0) |
-				   (l->reads_only ? VHOST_BLK_CONFIG_READ_ONLY : 0)),
+				   (l->reads_only ? VHOST_BLK_CONFIG_READ_ONLY : 0) |
+				   (l->hold_enospc ? VHOST_BLK_CONFIG_HOLD_ENOSPC : 0)),
 	      0, "SET_CONFIG");
 	for (unsigned int q = 0; q < l->queues; q++)
 		EQUAL(vm_backend(l->vm, q, fd), 0, "SET_BACKEND");
@@ -538,7 +552,7 @@ static void open_all(struct load *load)
 static void parse(struct load *load, int argc, char **argv)
 {
 	enum { FILE_NAME = 1, DIRECT, STATE, FRESH, SIZE, REQUESTS, DEPTH, QUEUES, BIGGEST, FLUSH_EVERY, ZEROES, READS,
-	       THROUGH, ALIGNED, EVEN, ODD, TOLERATE, BLIND, PATIENCE, SKIP, MARKS, CHECKPOINTS, SEED };
+	       THROUGH, ALIGNED, EVEN, ODD, TOLERATE, HOLD, BLIND, PATIENCE, SKIP, MARKS, CHECKPOINTS, SEED };
 	static const struct option options[] = {
 		{ "file", 1, NULL, FILE_NAME },
 		{ "direct", 0, NULL, DIRECT },
@@ -557,6 +571,7 @@ static void parse(struct load *load, int argc, char **argv)
 		{ "even", 0, NULL, EVEN },
 		{ "odd", 0, NULL, ODD },
 		{ "tolerate", 0, NULL, TOLERATE },
+		{ "hold-enospc", 0, NULL, HOLD },
 		{ "blind", 0, NULL, BLIND },
 		{ "patience", 1, NULL, PATIENCE },
 		{ "skip-flush", 0, NULL, SKIP },
@@ -588,6 +603,7 @@ static void parse(struct load *load, int argc, char **argv)
 		case EVEN: load->even = true; break;
 		case ODD: load->odd = true; break;
 		case TOLERATE: load->tolerate = true; break;
+		case HOLD: load->hold_enospc = true; break;
 		case BLIND: load->blind = true; break;
 		case PATIENCE: load->patience = number; break;
 		case SKIP: load->skip_flush = true; break;
