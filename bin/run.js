@@ -11,7 +11,7 @@ if (process.argv[2] === '--version') {
 } else {
   const { loadBundle } = await import('./load-bundle.js')
   await loadBundle(root).run(root, async (argv) => {
-    const { oclifCommands } = await import('../dist/ui/oclif-commands.js')
-    await (await oclifCommands(root, 'dist')).help(argv)
+    const { default: help } = await import('../dist/help.cjs')
+    await help.printHelp(root, argv)
   })
 }

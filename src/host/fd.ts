@@ -25,7 +25,8 @@ export interface PeerCredentials {
   gid: number
 }
 
-const SEARCH_PATH = [join(packageRoot, 'native/fd/vblk_fd.node'), join(cacheDir, 'fd/vblk_fd.node')]
+/** In a checkout its own build comes first: the other place is what a package is made from. */
+const SEARCH_PATH = [join(cacheDir, 'fd/vblk_fd.node'), join(packageRoot, 'native/fd/vblk_fd.node')]
 
 let loaded: Addon | undefined
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { CLIError } from '@oclif/core/errors'
 import { asVblkError, reportError, wantsJson } from './base-command.ts'
 import type { CommandSet } from './command-set.ts'
 import { failureEnvelope, toJsonLine } from './envelope.ts'
 import { tolerateClosedOutput, writeStdout } from './output.ts'
-import { unknownCommandError, usageError } from './usage-error.ts'
+import { unknownCommandError } from './usage-error.ts'
 
 /** Runs the command line and ends the process with the command's exit code. */
 export async function main(load: () => CommandSet | Promise<CommandSet>): Promise<never> {
@@ -21,32 +20,54 @@ export async function main(load: () => CommandSet | Promise<CommandSet>): Promis
 
 /**
  * oclif takes every word up to the first option for the command's name, and on a name that it doesn't know it asks "did
- * you mean" on the terminal. So it gets help, versions and topics; commands are found here.
+ * you mean" on the terminal. So it gets help and versions; commands are found here.
  */
 async function runCommandLine(argv: string[], commands: CommandSet): Promise<void> {
   const words = leadingWords(argv)
-  const asksForHelp = beforeSeparator(argv).includes('--help')
-  if (argv.length === 0 || asksForHelp || argv[0] === '--version' || words[0] === 'help') {
+  if (argv.length === 0 || argv[0] === '--version') {
     await commands.help(argv)
     return
   }
-  for (let length = words.length; length > 0; length--) {
-    const id = words.slice(0, length).join(':')
-    if (commands.ids.includes(id)) {
-      await commands.run(id, argv.slice(length))
-      return
-    }
+  if (words[0] === 'help' || beforeSeparator(argv).includes('--help')) {
+    await commands.help(helpSubject(words[0] === 'help' ? words.slice(1) : words, commands))
+    return
   }
-  if (isTopic(words, commands) && !wantsJson(argv)) {
+  const command = knownBeginning(words, (id) => commands.ids.includes(id))
+  if (command.length > 0) {
+    await commands.run(command.join(':'), argv.slice(command.length))
+    return
+  }
+  if (words.length > 0 && isTopic(words.join(':'), commands) && !wantsJson(argv)) {
     await commands.help(words)
     return
   }
-  const known = commands.ids.map((id) => id.replaceAll(':', ' '))
-  throw unknownCommandError(words.join(' '), known)
+  throw unknownCommand(words, commands)
 }
 
-function isTopic(words: string[], { ids }: CommandSet): boolean {
-  return words.length > 0 && ids.some((id) => id.startsWith(`${words.join(':')}:`))
+/** The command or topic that words begin with. Throws for words that name neither. */
+function helpSubject(words: string[], commands: CommandSet): string[] {
+  const known = knownBeginning(words, (id) => commands.ids.includes(id) || isTopic(id, commands))
+  if (words.length > 0 && known.length === 0) throw unknownCommand(words, commands)
+  return known
+}
+
+function knownBeginning(words: string[], isKnown: (id: string) => boolean): string[] {
+  for (let length = words.length; length > 0; length--) {
+    const beginning = words.slice(0, length)
+    if (isKnown(beginning.join(':'))) return beginning
+  }
+  return []
+}
+
+function isTopic(id: string, { ids }: CommandSet): boolean {
+  return ids.some((other) => other.startsWith(`${id}:`))
+}
+
+function unknownCommand(words: string[], { ids }: CommandSet): Error {
+  return unknownCommandError(
+    words.join(' '),
+    ids.map((id) => id.replaceAll(':', ' ')),
+  )
 }
 
 function leadingWords(argv: string[]): string[] {
@@ -60,7 +81,7 @@ function beforeSeparator(argv: string[]): string[] {
 }
 
 async function reportFailure(thrown: unknown, argv: string[]): Promise<void> {
-  const error = asVblkError(thrown instanceof CLIError ? usageError(thrown, 'vblk') : thrown)
+  const error = asVblkError(thrown)
   process.exitCode = error.exitCode
   if (wantsJson(argv)) await writeStdout(toJsonLine(failureEnvelope(error, [])))
   else reportError(error)

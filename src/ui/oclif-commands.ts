@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { Config, run, settings } from '@oclif/core'
+import { Config, settings } from '@oclif/core'
 import type { CommandSet } from './command-set.ts'
+import VblkHelp from './help.ts'
 
 /**
  * The commands as oclif finds them in a folder, with their help.
@@ -17,10 +17,18 @@ export async function oclifCommands(packageRoot: string, code: 'dist' | 'src'): 
     run: async (id, argv) => {
       await config.runCommand(id, argv)
     },
-    help: async (argv) => {
-      await run(argv, config)
-    },
+    help: (argv) => showHelp(config, argv),
   }
+}
+
+/** Prints the help of an installed program: from its manifest, no command is loaded. */
+export async function printHelp(packageRoot: string, argv: string[]): Promise<void> {
+  await showHelp(await loadConfig(packageRoot, 'dist'), argv)
+}
+
+async function showHelp(config: Config, argv: string[]): Promise<void> {
+  if (argv[0] === '--version') process.stdout.write(`${config.userAgent}\n`)
+  else await new VblkHelp(config).showHelp(argv)
 }
 
 async function loadConfig(packageRoot: string, code: 'dist' | 'src'): Promise<Config> {
@@ -29,7 +37,6 @@ async function loadConfig(packageRoot: string, code: 'dist' | 'src'): Promise<Co
   // From src the manifest that a build left in the package's folder must not be found: it names the built commands.
   const root = code === 'src' ? join(packageRoot, code) : packageRoot
   pjson.oclif.commands = `./${relative(root, join(packageRoot, code, 'commands'))}`
-  pjson.oclif.helpClass = `./${relative(root, fileURLToPath(new URL('./help', import.meta.url)))}`
   // A package in the caller's home would be loaded as code, by root as well.
   return Config.load({ root, pjson, userPlugins: false, devPlugins: false })
 }

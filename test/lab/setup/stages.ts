@@ -183,7 +183,7 @@ export const distStage: Stage = {
   name: 'dist',
   title: 'the command line tool',
   inputs: [
-    ...['src', 'bin', 'script/bundle.ts', 'script/bundle-url.js'],
+    ...['src', 'bin', 'script/bundle.ts', 'script/bundle-url.js', 'script/man.ts'],
     ...['package.json', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
   ],
   outputs: [join(top, 'dist'), join(top, 'oclif.manifest.json')],
@@ -193,20 +193,7 @@ export const distStage: Stage = {
     await run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])
     await run(process.execPath, [join(top, 'node_modules/oclif/bin/run.js'), 'manifest'])
     await run(process.execPath, ['--import', 'tsx', join(top, 'script/bundle.ts')])
-  },
-}
-
-const productionDir = join(cache, 'production')
-
-export const productionStage: Stage = {
-  name: 'production',
-  title: 'the npm packages that an installed vblk has',
-  inputs: ['package-lock.json'],
-  outputs: [join(productionDir, 'node_modules')],
-  async make() {
-    await emptied(productionDir)
-    for (const name of ['package.json', 'package-lock.json']) await copyFile(join(top, name), join(productionDir, name))
-    await run('npm', ['ci', '--omit=dev', '--ignore-scripts', '--no-audit', '--no-fund'], { cwd: productionDir })
+    await run(process.execPath, ['--import', 'tsx', join(top, 'script/man.ts')])
   },
 }
 
@@ -296,18 +283,7 @@ export const projectImage = join(labFiles, 'project.img')
 export const projectStage: Stage = {
   name: 'project',
   title: "the project, installed as on a user's host",
-  needs: [
-    machineStage,
-    toolsStage,
-    driversStage,
-    fuzzerStage,
-    kmodStage,
-    deviceStage,
-    fdStage,
-    distStage,
-    productionStage,
-    guestStage,
-  ],
+  needs: [machineStage, toolsStage, driversStage, fuzzerStage, kmodStage, deviceStage, fdStage, distStage, guestStage],
   inputs: ['test/lab/machine/install'],
   outputs: [projectImage],
   async make() {
@@ -315,7 +291,6 @@ export const projectStage: Stage = {
     const tree = await emptied(join(labFiles, 'project'))
     const copy = (from: string, to: string) => cp(from, join(tree, to), { recursive: true })
     for (const name of ['bin', 'dist', 'kmod', 'package.json', 'oclif.manifest.json']) await copy(join(top, name), name)
-    await copy(join(productionDir, 'node_modules'), 'node_modules')
     await copy(join(fdDir, 'vblk_fd.node'), 'native/fd/vblk_fd.node')
     await copy(deviceDir, 'native/qemu/objects')
     await copy(guestDir, 'guest')
