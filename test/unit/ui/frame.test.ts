@@ -4,10 +4,16 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, jest, test } from '@jest/globals'
-import { finished, runFixture, startFixture } from './run-fixture.ts'
+import { afterAll, describe, expect, jest, test } from '@jest/globals'
+import { buildFixture, type Finished, finished, startFixture as start } from './run-fixture.ts'
 
 jest.setTimeout(30_000)
+
+const fixture = buildFixture()
+afterAll(() => fixture.remove())
+
+const startFixture = (args: string[], env?: NodeJS.ProcessEnv) => start(fixture, args, env)
+const runFixture = (args: string[], env?: NodeJS.ProcessEnv): Promise<Finished> => finished(startFixture(args, env))
 
 const bugHint = 'report it with the output of the same command with --verbose, and of: vblk --version'
 

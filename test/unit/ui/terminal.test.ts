@@ -5,16 +5,18 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify, stripVTControlCharacters } from 'node:util'
-import { expect, jest, test } from '@jest/globals'
+import { afterAll, expect, jest, test } from '@jest/globals'
+import { buildFixture } from './run-fixture.ts'
 
 jest.setTimeout(30_000)
 
-const fixture = join(import.meta.dirname, 'fixture/run.js')
+const fixture = buildFixture()
+afterAll(() => fixture.remove())
 
 async function onTerminal(args: string): Promise<{ terminal: string; stdout: string }> {
   const dir = mkdtempSync(join(tmpdir(), 'vblk-tty-'))
   // stdout goes to a file: what is left on the terminal is stderr.
-  const command = `'${process.execPath}' --import tsx '${fixture}' ${args} >'${dir}/stdout'`
+  const command = `'${process.execPath}' '${fixture.program}' ${args} >'${dir}/stdout'`
   const env = { ...process.env, TERM: 'xterm', NODE_OPTIONS: '', CI: '' }
   const { stdout } = await promisify(execFile)('script', ['-qec', command, '/dev/null'], { env })
   const result = { terminal: stdout, stdout: readFileSync(join(dir, 'stdout'), 'utf8') }
