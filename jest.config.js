@@ -14,4 +14,6 @@ export default {
   reporters: ['default', '<rootDir>/test/count-reporter.js'],
   // The lab's suites share one emulated machine, and two cores don't carry two of them.
   maxWorkers: 1,
+  // Of a test that names no limit of its own: real parts on a slow machine take longer than jest's five seconds.
+  testTimeout: 60_000,
 }

@@ -51,20 +51,28 @@ export function conformance(machine: Partial<MachineOptions> = {}, cases = allCa
   })
 
   describe('the module', () => {
-    test('is told by modinfo: version and license', async () => {
-      const { version } = JSON.parse(readFileSync(join(top, 'package.json'), 'utf8'))
-      expect((await lab.check(['modinfo', '-F', 'version', 'vhost_blk'])).trim()).toBe(version)
-      expect((await lab.check(['modinfo', '-F', 'license', 'vhost_blk'])).trim()).toBe('GPL')
-      expect(await lab.check(['modinfo', '-F', 'parm', 'vhost_blk'])).toBe('')
-    })
+    test(
+      'is told by modinfo: version and license',
+      async () => {
+        const { version } = JSON.parse(readFileSync(join(top, 'package.json'), 'utf8'))
+        expect((await lab.check(['modinfo', '-F', 'version', 'vhost_blk'])).trim()).toBe(version)
+        expect((await lab.check(['modinfo', '-F', 'license', 'vhost_blk'])).trim()).toBe('GPL')
+        expect(await lab.check(['modinfo', '-F', 'parm', 'vhost_blk'])).toBe('')
+      },
+      60_000 * slowness,
+    )
 
-    test('leaves no thread behind, unloads after all that, and loads again', async () => {
-      expect((await lab.exec(['pgrep', '-l', '^vhost'])).stdout).toBe('')
-      await lab.check(['rmmod', 'vhost_blk'])
-      expect((await lab.exec(['test', '-e', '/dev/vhost-blk'])).exitCode).toBe(1)
-      await lab.check(['modprobe', 'vhost_blk'])
-      expect((await lab.exec(['test', '-c', '/dev/vhost-blk'])).exitCode).toBe(0)
-      expect(await lab.kernelWarnings()).toEqual([])
-    })
+    test(
+      'leaves no thread behind, unloads after all that, and loads again',
+      async () => {
+        expect((await lab.exec(['pgrep', '-l', '^vhost'])).stdout).toBe('')
+        await lab.check(['rmmod', 'vhost_blk'])
+        expect((await lab.exec(['test', '-e', '/dev/vhost-blk'])).exitCode).toBe(1)
+        await lab.check(['modprobe', 'vhost_blk'])
+        expect((await lab.exec(['test', '-c', '/dev/vhost-blk'])).exitCode).toBe(0)
+        expect(await lab.kernelWarnings()).toEqual([])
+      },
+      60_000 * slowness,
+    )
   })
 }

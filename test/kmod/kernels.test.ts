@@ -36,13 +36,19 @@ const uniprocessor: Record<string, string> = {
   'fair-share': 'tells who was first by what a write finds in memory, which another processor may be writing',
 }
 
+const onManyProcessors = allCases.filter((name) => !(name in uniprocessor))
+
 describe('four CPUs', () => {
-  conformance({ smp: 4 }, process.env.VBLK_LONG ? allCases.filter((name) => !(name in uniprocessor)) : concurrent)
+  conformance({ smp: 4 }, process.env.VBLK_LONG ? onManyProcessors : concurrent)
   for (const [name, reason] of Object.entries(uniprocessor)) test.skip(`${name}: ${reason}`, () => {})
 })
 
-// Memory, locks and undefined behaviour, watched by the kernel itself.
-if (process.env.VBLK_LONG)
+if (process.env.VBLK_LONG) {
+  // Memory, locks and undefined behaviour, watched by the kernel itself.
   describe('KASAN, UBSAN and lockdep', () => {
     conformance({ kernel: 'kasan' }, allCases, hostKernels.kasan?.slowness)
   })
+  describe('KCSAN', () => {
+    conformance({ kernel: 'kcsan', smp: 4 }, onManyProcessors, hostKernels.kcsan?.slowness)
+  })
+}

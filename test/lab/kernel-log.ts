@@ -4,5 +4,27 @@
 const kernelFault =
   /WARNING: |BUG: |BUG at |Oops|general protection fault|Kernel panic|Call Trace:|UBSAN: |KASAN: |KCSAN: |possible (recursive|circular) locking|INFO: task .* blocked|soft lockup|hard LOCKUP|self-detected stall|detected stalls|Tainted: /
 
+const race = /BUG: KCSAN: /
+const reportEnd = /={20,}\s*$/
+/** The line before the stack of one of the two accesses. */
+const access = / of \d+ bytes by .* on cpu \d+:\s*$/
+
+/** Whether one of a race's two accesses is made by our module: KCSAN watches the whole kernel, which has races of its own. */
+const isOurs = (report: string[]): boolean =>
+  report.some((line, i) => access.test(line) && report[i + 1]?.includes('[vhost_blk]'))
+
 /** Lines of a kernel log that report a fault. */
-export const kernelFaults = (log: string): string[] => log.split('\n').filter((line) => kernelFault.test(line))
+export function kernelFaults(log: string): string[] {
+  const faults: string[] = []
+  const lines = log.split('\n')
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] as string
+    if (race.test(line)) {
+      const end = lines.findIndex((one, k) => k > i && reportEnd.test(one))
+      const report = lines.slice(i, end < 0 ? undefined : end)
+      if (isOurs(report)) faults.push(...report)
+      i += report.length
+    } else if (kernelFault.test(line)) faults.push(line)
+  }
+  return faults
+}

@@ -58,6 +58,29 @@ test.each([
   expect(kernelFaults(`[    1.0] fine\n[    2.0] ${line}\n`)).toHaveLength(1)
 })
 
+const race = (function_: string) => `
+[    3.0] ==================================================================
+[    3.0] BUG: KCSAN: data-race in one / other
+[    3.0]
+[    3.0] write to 0xffff888004b5a3c8 of 8 bytes by task 131 on cpu 2:
+[    3.0]  one+0x14/0x30
+[    3.0]  vhost_blk_ioctl+0x40/0x90 [vhost_blk]
+[    3.0]
+[    3.0] read to 0xffff888004b5a3c8 of 8 bytes by interrupt on cpu 0:
+[    3.0]  ${function_}
+[    3.0]
+[    3.0] Reported by Kernel Concurrency Sanitizer on:
+[    3.0] CPU: 0 UID: 0 PID: 131 Comm: ring Not tainted 6.12
+[    3.0] ==================================================================
+[    4.0] fine
+`
+
+test('counts a race as a fault if the module is a party to it', () => {
+  expect(kernelFaults(race('other+0x8/0x20 [vhost_blk]')).join('\n')).toContain('BUG: KCSAN')
+  expect(kernelFaults(race('other+0x8/0x20'))).toEqual([])
+  expect(kernelFaults(`${race('other+0x8/0x20')}[    5.0] BUG: unable to handle page fault\n`)).toHaveLength(1)
+})
+
 test('script/lab passes the exit status on and keeps the machine until told', async () => {
   const script = (...args: string[]) =>
     execa('node', ['--import', 'tsx', 'test/lab/cli.ts', ...args], { cwd: top, reject: false, stdin: 'ignore' })

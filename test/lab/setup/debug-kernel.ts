@@ -36,9 +36,12 @@ export const sourceStage: Stage = {
 /** Where a kernel's build finds the certificate of the key in dir/keys, if its configuration trusts that. */
 const certificate = 'vblk.pem'
 
+/** The folder of the key that this kernel trusts, made before it is built if its configuration says so. */
+export const signingKeys = (dir: string): string => join(dir, 'keys')
+
 /** Makes that key once, as kmod/sign does. */
 async function makeKey(dir: string): Promise<void> {
-  const keys = join(dir, 'keys')
+  const keys = signingKeys(dir)
   const pem = join(dir, 'build', certificate)
   if (existsSync(pem)) return
   await mkdir(keys, { recursive: true, mode: 0o700 })

@@ -5,7 +5,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { chmod, copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { openArchive } from './apt.ts'
-import { makeDebugKernel, sourceStage } from './debug-kernel.ts'
+import { makeDebugKernel, signingKeys, sourceStage } from './debug-kernel.ts'
 import { writeInitramfs } from './initramfs.ts'
 import { cache, root, top } from './paths.ts'
 import { run, runInRoot } from './run.ts'
@@ -135,7 +135,10 @@ async function makeModule(kernel: HostKernel, dir: string): Promise<void> {
   await runInRoot(['make', '-C', join(top, 'kmod'), `KVER=${kver}`, `O=${out}`, 'CC=gcc'], {
     env: { VBLK_OVERLAY: kernel.tree },
   })
-  const index = await indexModules(kernel.tree, kver, join(out, 'vhost_blk.ko'), join(dir, 'index'))
+  const module = join(out, 'vhost_blk.ko')
+  const keys = signingKeys(dir)
+  if (existsSync(keys)) await runInRoot([join(top, 'kmod/sign'), module, keys], { env: { KDIR: join(dir, 'build') } })
+  const index = await indexModules(kernel.tree, kver, module, join(dir, 'index'))
   const next = `${kernel.moduleImage}.new`
   await rm(next, { force: true })
   // A fixed size, as the project's disk: a warm start exchanges the content.
