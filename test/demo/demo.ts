@@ -35,7 +35,7 @@ export class DemoError extends Error {
 }
 
 const image = '/var/lib/vblk-demo/disk.raw'
-const mebibytes = 64
+const mebibytes = 32
 const hashed = mebibytes / 2
 
 interface ListedDisk {
