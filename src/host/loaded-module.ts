@@ -9,6 +9,8 @@ const SYSFS_DIR = join('/sys/module', MODULE_NAME)
 /** The vhost_blk that the kernel has loaded. */
 export interface LoadedModule {
   version: string | undefined
+  /** As in the file that it was loaded from. */
+  srcversion: string | undefined
   /** Open descriptors of /dev/vhost-blk, and modules that depend on it. */
   refcount: number
 }
@@ -17,7 +19,11 @@ export interface LoadedModule {
 export async function readLoadedModule(): Promise<LoadedModule | undefined> {
   // While it is being loaded or unloaded its state is 'coming' or 'going'.
   if ((await attribute('initstate')) !== 'live') return undefined
-  return { version: await attribute('version'), refcount: Number((await attribute('refcnt')) ?? 0) }
+  return {
+    version: await attribute('version'),
+    srcversion: await attribute('srcversion'),
+    refcount: Number((await attribute('refcnt')) ?? 0),
+  }
 }
 
 /** Whether this kernel can load modules at all. */

@@ -8,6 +8,8 @@ export interface ModuleInfo {
   /** The kernel release that it was built for: the first word of vermagic, which the kernel compares at load. */
   kernel: string
   version: string | undefined
+  /** A hash of the sources, by which a loaded module is known again. */
+  srcversion: string | undefined
 }
 
 /**
@@ -27,6 +29,7 @@ export async function readModuleInfo(path: string): Promise<ModuleInfo> {
     name: entries.get('name'),
     kernel: entries.get('vermagic')?.split(' ')[0] ?? '',
     version: entries.get('version'),
+    srcversion: entries.get('srcversion'),
   }
 }
 

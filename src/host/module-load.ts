@@ -35,8 +35,11 @@ export async function loadModule(buildDir: string | undefined, options: Options)
   return { changed: true, module, path: file.path }
 }
 
-/** insmod doesn't load what the module needs. The one thing is vhost, which modprobe brings with vhost_iotlb. */
-async function insertWithVhost(file: ModuleFile, options: Options): Promise<void> {
+/**
+ * Loads a module file by insmod, with what it needs: the one thing is vhost, which modprobe brings with vhost_iotlb.
+ * @throws VblkError HostLacks with the kernel's reason
+ */
+export async function insertWithVhost(file: ModuleFile, options: Options): Promise<void> {
   const hadVhost = existsSync('/sys/module/vhost')
   if (!hadVhost) await insert('modprobe', ['vhost'], file, options)
   try {
@@ -59,7 +62,8 @@ async function insert(tool: string, args: string[], file: ModuleFile, options: O
   })
 }
 
-async function requireModuleFile(buildDir: string | undefined): Promise<ModuleFile> {
+/** The module file that would be loaded. @throws VblkError HostLacks if there is none that fits the running kernel */
+export async function requireModuleFile(buildDir: string | undefined): Promise<ModuleFile> {
   const file = await findModuleFile(buildDir)
   const kernel = release()
   if (!file) {

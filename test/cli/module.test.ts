@@ -5,6 +5,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@j
 import type { Check } from '../../src/host/check.ts'
 import type { LoadResult } from '../../src/host/module-load.ts'
 import type { ModuleStatus } from '../../src/host/module-status.ts'
+import { runbookScript } from '../integration/runbook.ts'
+import { Guest } from '../lab/guest.ts'
 import { Lab } from '../lab/lab.ts'
 import { tryVblk, vblk } from '../lab/vblk.ts'
 
@@ -167,8 +169,95 @@ test('doctor --fix loads the module, after it has shown that it will', async () 
   await vblk(lab, ['module', 'unload'])
 })
 
+describe('another module', () => {
+  // The same code under another hash, as other sources have; and one that asks for a symbol that no kernel has.
+  const edit = (dir: string, ...expressions: string[]) =>
+    lab.check([
+      ...['sh', '-euc', 'dir=$1 from=$2; shift 2; mkdir -p "$dir"; LC_ALL=C sed "$@" <"$from" >"$dir/vhost_blk.ko"'],
+      ...['sh', dir, installed(), ...expressions.flatMap((expression) => ['-e', expression])],
+    ])
+  const next = 's/srcversion=......./srcversion=NEXTONE/'
+  const loadedSource = async () => (await lab.check(['cat', '/sys/module/vhost_blk/srcversion'])).trim()
+
+  beforeAll(async () => {
+    await edit('/tmp/next', next)
+    await edit('/tmp/broken', 's/srcversion=......./srcversion=BADONE!/', 's/vhost_dev_init/vhost_dev_inyt/g')
+  })
+
+  test('is signed once, by a key that is made for it', async () => {
+    await lab.check(['sh', '-euc', 'mkdir -p /tmp/signed && cp /tmp/next/vhost_blk.ko /tmp/signed/'])
+    const sign = ['module', 'sign', '--build-dir', '/tmp/signed', '--key-dir', '/tmp/keys']
+    expect(await vblk(lab, sign)).toMatchObject({
+      changed: true,
+      signer: expect.stringContaining('vhost-blk module of'),
+    })
+    expect((await lab.check(['stat', '-c', '%a', '/tmp/keys'])).trim()).toBe('700')
+    expect(await vblk(lab, sign)).toMatchObject({ changed: false })
+  })
+
+  test('takes the place of the loaded one under a running VM, as the runbook says; one that does not load is taken back', async () => {
+    await lab.check(['modprobe', 'vhost_blk'])
+    const old = await loadedSource()
+    const image = '/root/upgrade.raw'
+    await lab.check(['truncate', '-s', '16M', image])
+    const guest = await Guest.start(lab, { name: 'upgrade' })
+    const isActive = () => guest.ask('qom-get', { path: '/machine/peripheral/d', property: 'vhost-active' })
+    try {
+      await guest.up()
+      await vblk(lab, ['attach', guest.qmp, image, '--id', 'd'])
+      await guest.awaitDisk('vda')
+      // Leaves the one emulated CPU to vblk most of the time.
+      const load = `i=0; while [ ! -e /run/stop ]; do
+  i=$((i + 1)); seek=$((i % 1024)); dd if=/dev/urandom of=/run/new bs=4k count=1 2>/dev/null
+  dd if=/run/new of=/dev/vda bs=4k count=1 seek=$seek oflag=direct 2>/dev/null || exit 1
+  dd if=/dev/vda of=/run/old bs=4k count=1 skip=$seek iflag=direct 2>/dev/null || exit 1
+  cmp /run/new /run/old || exit 1; sleep 0.5
+done >/run/load.log 2>&1; echo "ended well after $i" >>/run/load.log`
+      await guest.check(['sh', '-c', 'setsid sh -c "$1" </dev/null >/dev/null 2>&1 &', 'sh', load])
+
+      const unknown = await tryVblk(lab, ['module', 'upgrade', '--build-dir', '/tmp/next'])
+      expect(unknown).toMatchObject({ exitCode: 9, error: { code: 'MODULE_IN_USE' } })
+      expect(await loadedSource()).toBe(old)
+
+      const runbook = runbookScript('replace-the-module', { VM: guest.qmp, BUILD: '/tmp/next' })
+      const said = await lab.check(['sh', '-c', runbook], { timeoutMs: 300_000 })
+      expect(said).toMatch(/^rmmod vhost_blk\ninsmod \/tmp\/next\/vhost_blk\.ko$/m)
+      expect(said).toContain(`loaded /tmp/next/vhost_blk.ko\n${guest.qmp} d: kernel\n`)
+      expect(said).toContain(`${installed()} is installed\n`)
+      expect(await loadedSource()).toMatch(/^NEXTONE/)
+      expect(await lab.check(['modinfo', '-F', 'srcversion', 'vhost_blk'])).toMatch(/^NEXTONE/)
+      expect(await isActive()).toBe(true)
+
+      const failed = await tryVblk(lab, ['module', 'upgrade', guest.qmp, '--build-dir', '/tmp/broken'])
+      expect(failed).toMatchObject({ exitCode: 7, error: { code: 'MODULE_NOT_UPGRADED' } })
+      expect(failed.error?.message).toMatch(/was not loaded: .*(Unknown symbol|Invalid).*; all is as before$/)
+      expect(await loadedSource()).toMatch(/^NEXTONE/)
+      expect(await isActive()).toBe(true)
+
+      const ended =
+        'touch /run/stop; for i in $(seq 600); do [ -s /run/load.log ] && break; sleep 0.1; done; cat /run/load.log'
+      expect(await guest.check(['sh', '-c', ended], { timeoutMs: 120_000 })).toMatch(/^ended well after [1-9]/)
+    } finally {
+      await guest.kill()
+    }
+    await lab.check(['rmmod', 'vhost_blk'])
+  }, 900_000)
+})
+
 // The compiler takes minutes there.
 const long = process.env.VBLK_LONG ? test : test.skip
+long(
+  'the runbook for a host finds nothing to mend',
+  async () => {
+    await lab.check(['modprobe', 'vhost_blk'])
+    const said = await lab.check(['sh', '-c', runbookScript('check-a-host', {})], { timeoutMs: 300_000 })
+    expect(said).toMatch(/^-plugin file=.*vhost-blk\.so$/m)
+    expect(said).not.toMatch(/^fail/m)
+    await lab.check(['rmmod', 'vhost_blk'])
+  },
+  400_000,
+)
+
 long(
   'a module built on the host itself is loaded from its folder',
   async () => {
