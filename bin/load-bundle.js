@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { Script } from 'node:vm'
@@ -17,7 +17,9 @@ export function loadBundle(root) {
   const cachedData = readIfThere(cacheFile)
   const script = new Script(source, { filename: file, ...(cachedData && { cachedData }) })
   // At the end, when the functions that a command needs have been compiled.
-  if (!cachedData || script.cachedDataRejected) process.once('exit', () => save(cacheFile, script.createCachedData()))
+  if ((!cachedData || script.cachedDataRejected) && isWritable(join(root, 'dist'))) {
+    process.once('exit', () => save(cacheFile, script.createCachedData()))
+  }
   const module = { exports: {} }
   script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file))
   return module.exports
@@ -32,6 +34,15 @@ function readIfThere(file) {
 }
 
 /** Only who may write to the package can save; for everybody else the bundle is compiled again. */
+function isWritable(dir) {
+  try {
+    accessSync(dir, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
 function save(file, data) {
   const unfinished = `${file}.${process.pid}`
   try {
