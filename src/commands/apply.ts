@@ -80,7 +80,7 @@ attached and that isn't listed is left alone without --prune; other disks always
   protected override render({ vm, changed, steps, commands, dryRun }: ApplyResult): string {
     if (dryRun && commands.length > 0) return formatCommands(commands)
     const count = (action: ApplyAction) => steps.filter((step) => step.action === action).length
-    if (!changed) return printable(`${vm} is so already: ${count('keep')} disks`)
+    if (!changed) return printable(`${vm} is so already: ${count('keep')} ${count('keep') === 1 ? 'disk' : 'disks'}`)
     const done = (['attach', 'replace', 'detach', 'keep'] as const).filter((action) => count(action) > 0)
     const past = { attach: 'attached', replace: 'replaced', detach: 'detached', keep: 'as they were' }
     return printable(`${vm}: ${done.map((action) => `${count(action)} ${past[action]}`).join(', ')}`)
