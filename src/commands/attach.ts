@@ -2,6 +2,7 @@
 
 import { Args, Flags } from '@oclif/core'
 import { type AttachResult, attachDisk } from '../disk/attach.ts'
+import { parseRate } from '../disk/size.ts'
 import { checkRequest } from '../disk/spec.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { formatCommands, formatDatapath, vmArgument } from '../ui/disk-text.ts'
@@ -13,11 +14,14 @@ export default class Attach extends BaseCommand<AttachResult> {
   static override description =
     `Adds a raw file or block device to a VM as a virtio-blk disk and waits until it is there.
 With --datapath kernel it also waits for the guest's driver, since only then the kernel can begin.
-Attaching the very disk that is attached already changes nothing and succeeds.`
+Attaching the very disk that is attached already changes nothing and succeeds.
+Limits (--bandwidth, --iops) are kept by QEMU, so QEMU serves a disk that has some, and the kernel as soon as they are
+lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothread: the kernel's worker takes its place.`
 
   static override examples = [
     '<%= config.bin %> attach /run/vm1.qmp /dev/vg0/data --id data',
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id disk1 --serial D1 --queues 4 --dry-run',
+    '<%= config.bin %> attach /run/vm1.qmp disk.img --id slow --bandwidth 50M --iops 500',
   ]
 
   static override args = {
@@ -46,10 +50,19 @@ Attaching the very disk that is attached already changes nothing and succeeds.`
     queues: Flags.integer({ description: 'number of virtqueues (one per virtual CPU if not given)' }),
     bus: Flags.string({ description: 'bus to plug it into (the first free hot-plug port if not given)' }),
     addr: Flags.string({ description: 'PCI address on that bus, like 3 or 3.0', dependsOn: ['bus'] }),
+    'logical-block-size': Flags.integer({ helpValue: 'BYTES', description: 'least that the guest can read or write' }),
+    'physical-block-size': Flags.integer({ helpValue: 'BYTES', description: 'what the guest aligns to' }),
+    discard: Flags.option({
+      description: 'give blocks that the guest discards back to the storage, or let it discard none',
+      options: ['unmap', 'ignore'] as const,
+      default: 'unmap' as const,
+    })(),
+    bandwidth: Flags.string({ helpValue: 'SIZE', description: 'most bytes per second, like 100M' }),
+    iops: Flags.integer({ helpValue: 'NUMBER', description: 'most requests per second' }),
     datapath: Flags.option({
-      description: 'who serves it: kernel (or fail), userspace (QEMU), auto (the kernel if it can)',
+      description:
+        'who serves it: kernel (or fail), userspace (QEMU), auto (the kernel if it can); kernel if not given, auto with limits',
       options: ['kernel', 'userspace', 'auto'] as const,
-      default: 'kernel' as const,
     })(),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing', default: false }),
   }
@@ -70,6 +83,11 @@ Attaching the very disk that is attached already changes nothing and succeeds.`
       queues: flags.queues,
       bus: flags.bus,
       addr: flags.addr,
+      logicalBlockSize: flags['logical-block-size'],
+      physicalBlockSize: flags['physical-block-size'],
+      discard: flags.discard,
+      bandwidth: flags.bandwidth === undefined ? undefined : parseRate(flags.bandwidth),
+      iops: flags.iops,
     })
     return await withLockedVm(args.vm, { timeoutMs, signal, trace, warn: (message) => progress.warn(message) }, (vm) =>
       attachDisk(vm, spec, { timeoutMs, signal, report: progress, dryRun: flags['dry-run'] }),

@@ -45,10 +45,21 @@ export default class Show extends BaseCommand<ShowResult> {
       ['cache', disk.cache ?? '-'],
       ['write cache', `${formatWriteCache(disk)}, set to ${disk.writeCacheSetting}`],
       ['serial', disk.serial === '' ? '-' : disk.serial],
+      ['block size', `${disk.blockSize.logical ?? '-'} bytes, physically ${disk.blockSize.physical ?? '-'}`],
+      ['discard', disk.discard],
+      ['limits', formatLimits(disk.limits)],
       ['queues', disk.queues ?? '-'],
       ['datapath', `${formatDatapath(disk)}, set to ${disk.datapathSetting ?? '-'}`],
       ['kernel queues', kernel?.runningQueues ?? '-'],
       ['kernel requests', kernel === null ? '-' : `${kernel.requests}, ${kernel.errors} failed`],
     ])
   }
+}
+
+function formatLimits({ bytesPerSecond, requestsPerSecond }: DiskInfo['limits']): string {
+  const limits = [
+    ...(bytesPerSecond === null ? [] : [`${formatSize(bytesPerSecond)}/s`]),
+    ...(requestsPerSecond === null ? [] : [`${requestsPerSecond} requests/s`]),
+  ]
+  return limits.join(', ') || 'none'
 }

@@ -8,7 +8,7 @@ import { detachDisk } from './detach.ts'
 import { differences } from './differences.ts'
 import { type DiskInfo, listDisks } from './info.ts'
 import { nodeName } from './names.ts'
-import { blockdevAddArguments, deviceAddArguments, type PlannedCommand } from './plan.ts'
+import { attachCommands, type PlannedCommand } from './plan.ts'
 import type { OperationOptions } from './report.ts'
 import { checkRequest, type DiskRequest, type DiskSpec } from './spec.ts'
 
@@ -97,10 +97,7 @@ function wouldAttach(spec: DiskSpec, free: string[]): PlannedCommand[] {
     throw new VblkError('NO_FREE_SLOT', ExitCode.Refused, `there would be no free hot-plug port for ${spec.id}`)
   }
   if (free.includes(bus)) free.splice(free.indexOf(bus), 1)
-  return [
-    { execute: 'blockdev-add', arguments: blockdevAddArguments(spec) },
-    { execute: 'device_add', arguments: deviceAddArguments(spec, bus) },
-  ]
+  return attachCommands(spec, bus)
 }
 
 async function planSteps(vm: Vm, wanted: readonly DiskRequest[], options: ApplyOptions): Promise<PlannedStep[]> {

@@ -11,7 +11,13 @@ import { pendingUnplug } from './detach.ts'
 import { differences } from './differences.ts'
 import { type DiskInfo, findDisk, isDisk } from './info.ts'
 import { nodeName } from './names.ts'
-import { blockdevAddArguments, deviceAddArguments, type PlannedCommand } from './plan.ts'
+import {
+  attachCommands,
+  blockdevAddArguments,
+  deviceAddArguments,
+  type PlannedCommand,
+  throttleArguments,
+} from './plan.ts'
 import { explainRefusal } from './refusals.ts'
 import type { OperationOptions } from './report.ts'
 import type { DiskSpec } from './spec.ts'
@@ -42,18 +48,19 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
   const existing = await findSame(vm, spec, signal)
   if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }
   await requireHere(vm, { signal })
-  const node = blockdevAddArguments(spec)
-  const device = deviceAddArguments(spec, spec.bus ?? (await chooseBus(vm, signal)))
-  const commands = [
-    { execute: 'blockdev-add', arguments: node },
-    { execute: 'device_add', arguments: device },
-  ]
+  const bus = spec.bus ?? (await chooseBus(vm, signal))
+  const commands = attachCommands(spec, bus)
   if (dryRun) return { id, changed: false, disk: null, commands, dryRun }
 
   signal.throwIfAborted()
   try {
+    const node = blockdevAddArguments(spec)
     await report.step(`opening ${spec.source.file}`, () => vm.qmp.execute('blockdev-add', node, { signal }))
-    await report.step(`plugging in ${id}`, () => vm.qmp.execute('device_add', device, { signal }))
+    await report.step(`plugging in ${id}`, async () => {
+      await vm.qmp.execute('device_add', deviceAddArguments(spec, bus), { signal })
+      const throttle = throttleArguments(spec)
+      if (throttle !== undefined) await vm.qmp.execute('block_set_io_throttle', throttle, { signal })
+    })
     const disk = await awaitDatapath(vm, spec, options)
     return { id, changed: true, disk, commands, dryRun }
   } catch (error) {

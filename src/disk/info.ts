@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../errors.ts'
-import type { BlockInfo, Json, WaitOptions } from '../qmp/index.ts'
+import type { BlockInfo, Json, QapiInt, WaitOptions } from '../qmp/index.ts'
 import { isDriven } from '../vm/guest-driver.ts'
 import { listChildren, peripheral, peripheralAnon, type QomChild, readProperty } from '../vm/qom.ts'
 import { type Vm, vhostBlkPci } from '../vm/vm.ts'
-import type { DatapathChoice } from './spec.ts'
+import type { DatapathChoice, DiscardMode } from './spec.ts'
 import { notStarted, readVhostState, type VhostState } from './vhost-state.ts'
 
 export type WriteCache = 'writeback' | 'writethrough'
@@ -36,6 +36,12 @@ export interface DiskInfo {
   /** What realize or a reset sets, and what the guest has now; null when this device can't tell. */
   writeCache: { original: WriteCache | null; current: WriteCache | null }
   serial: string
+  /** As the guest sees them, in bytes. */
+  blockSize: { logical: number | null; physical: number | null }
+  /** ignore: the guest can't discard. */
+  discard: DiscardMode
+  /** Of reads and writes together; null for none. While there is one, QEMU serves the disk. */
+  limits: { bytesPerSecond: number | null; requestsPerSecond: number | null }
   queues: number | null
   bus: string | null
   addr: string | null
@@ -111,6 +117,12 @@ async function readDisk(
       current: writeCache(await property('current-write-cache')),
     },
     serial: text(await property('serial')) ?? '',
+    blockSize: {
+      logical: number(await property('logical_block_size')),
+      physical: number(await property('physical_block_size')),
+    },
+    discard: (await property('discard')) === false ? 'ignore' : 'unmap',
+    limits: { bytesPerSecond: limit(inserted?.bps), requestsPerSecond: limit(inserted?.iops) },
     queues: queues === undefined ? null : Number(queues),
     bus:
       text(await property('parent_bus'))
@@ -161,6 +173,14 @@ function datapathSetting(value: Json | undefined): DatapathChoice | null {
   if (value === 'on') return 'kernel'
   if (value === 'off') return 'userspace'
   return value === 'auto' ? 'auto' : null
+}
+
+function number(value: Json | undefined): number | null {
+  return typeof value === 'number' ? value : null
+}
+
+function limit(value: QapiInt | undefined): number | null {
+  return value === undefined || Number(value) === 0 ? null : Number(value)
 }
 
 function text(value: Json | undefined): string | null {

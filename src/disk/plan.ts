@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import type { BlockdevRawOptions, DeviceAddOptions } from '../qmp/index.ts'
+import type { BlockdevRawOptions, DeviceAddOptions, ThrottleOptions } from '../qmp/index.ts'
 import { vhostBlkPci } from '../vm/vm.ts'
 import { fileNodeName, nodeName } from './names.ts'
 import type { DiskSpec } from './spec.ts'
@@ -20,7 +20,7 @@ export function blockdevAddArguments(spec: DiskSpec): BlockdevRawOptions {
   const direct = spec.cache === 'none'
   const common = {
     'read-only': spec.readOnly,
-    discard: spec.readOnly ? 'ignore' : 'unmap',
+    discard: spec.readOnly ? 'ignore' : spec.discard,
     cache: { direct, 'no-flush': false },
   } as const
   return {
@@ -54,7 +54,37 @@ export function deviceAddArguments(spec: DiskSpec, bus: string): DeviceAddOption
   if (spec.addr !== undefined) options.addr = spec.addr
   if (spec.serial !== undefined) options.serial = spec.serial
   if (spec.queues !== undefined) options['num-queues'] = spec.queues
+  if (spec.discard === 'ignore') options.discard = false
+  if (spec.logicalBlockSize !== undefined) options.logical_block_size = spec.logicalBlockSize
+  // QEMU refuses a physical size, which is 512 unless given, below the logical one.
+  const physical = spec.physicalBlockSize ?? spec.logicalBlockSize
+  if (physical !== undefined) options.physical_block_size = physical
   return options
+}
+
+/** The arguments of block_set_io_throttle; undefined for a disk without limits. */
+export function throttleArguments({ id, bandwidth, iops }: DiskSpec): ThrottleOptions | undefined {
+  if (bandwidth === undefined && iops === undefined) return undefined
+  // The PCI device has no block backend itself: its child, the virtio device, has it.
+  return {
+    id: `/machine/peripheral/${id}/virtio-backend`,
+    bps: bandwidth ?? 0,
+    bps_rd: 0,
+    bps_wr: 0,
+    iops: iops ?? 0,
+    iops_rd: 0,
+    iops_wr: 0,
+  }
+}
+
+/** All that an attach sends, in order. */
+export function attachCommands(spec: DiskSpec, bus: string): PlannedCommand[] {
+  const throttle = throttleArguments(spec)
+  return [
+    { execute: 'blockdev-add', arguments: blockdevAddArguments(spec) },
+    { execute: 'device_add', arguments: deviceAddArguments(spec, bus) },
+    ...(throttle === undefined ? [] : [{ execute: 'block_set_io_throttle', arguments: throttle }]),
+  ]
 }
 
 /** What undoes both, in order. */

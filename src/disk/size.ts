@@ -18,6 +18,19 @@ export interface SizeRequest {
  * else, for what isn't whole sectors, and for nothing.
  */
 export function parseSize(text: string): SizeRequest {
+  const request = parseBytes(text)
+  if (request.bytes % sectorBytes !== 0) throw usage(`${text} is not a multiple of ${sectorBytes} bytes`)
+  return request
+}
+
+/** Reads how many bytes per second, like '100M'. Throws VblkError (usage) as parseSize does. */
+export function parseRate(text: string): number {
+  const { bytes, relative } = parseBytes(text)
+  if (relative) throw usage(`'${text}' is no limit`)
+  return bytes
+}
+
+function parseBytes(text: string): SizeRequest {
   const match = /^(\+?)(\d+(?:\.\d+)?)(?:([KMGTP])(?:iB)?|B)?$/i.exec(text)
   const [, plus, number, unit = ''] = match ?? []
   const bytes = Number(number) * 1024 ** powers[unit.toUpperCase() as keyof typeof powers]
@@ -25,7 +38,6 @@ export function parseSize(text: string): SizeRequest {
     throw usage(`'${text}' is not a size like 10G, 1.5T, +5G or a number of bytes`)
   }
   if (!Number.isSafeInteger(bytes)) throw usage(`${text} is not a whole number of bytes that a disk can have`)
-  if (bytes % sectorBytes !== 0) throw usage(`${text} is not a multiple of ${sectorBytes} bytes`)
   return { bytes, relative: plus === '+' }
 }
 

@@ -5,6 +5,7 @@ import { open } from 'node:fs/promises'
 import path from 'node:path'
 import { parse, YAMLError } from 'yaml'
 import { ExitCode, VblkError } from '../errors.ts'
+import { parseRate } from './size.ts'
 import type { DiskRequest } from './spec.ts'
 
 /** The disks that a VM shall have, as a file says. */
@@ -78,6 +79,11 @@ const settings = {
   queues: isNumber,
   bus: isText,
   addr: isText,
+  'logical-block-size': isNumber,
+  'physical-block-size': isNumber,
+  discard: oneOf('unmap', 'ignore'),
+  bandwidth: isSize,
+  iops: isNumber,
 } as const
 
 function checkState(value: unknown, folder: string): StateFile {
@@ -98,7 +104,7 @@ function checkDisk(value: unknown, where: string, folder: string): DiskRequest {
   }
   if (disk.id === undefined || disk.file === undefined)
     throw new Fault(`${where} has no ${disk.id === undefined ? 'id' : 'file'}`)
-  const { id, file, serial, queues, bus, addr } = disk as Partial<DiskRequest> & { id: string; file: string }
+  const { id, file, serial, queues, bus, addr, iops } = disk as Partial<DiskRequest> & { id: string; file: string }
   return {
     id,
     file: path.resolve(folder, file),
@@ -106,11 +112,16 @@ function checkDisk(value: unknown, where: string, folder: string): DiskRequest {
     raw: disk.raw === true,
     cache: (disk.cache ?? 'none') as DiskRequest['cache'],
     writeCache: (disk['write-cache'] ?? 'auto') as DiskRequest['writeCache'],
-    datapath: (disk.datapath ?? 'kernel') as DiskRequest['datapath'],
+    datapath: disk.datapath as DiskRequest['datapath'],
     serial,
     queues,
     bus,
     addr,
+    logicalBlockSize: disk['logical-block-size'] as number | undefined,
+    physicalBlockSize: disk['physical-block-size'] as number | undefined,
+    discard: disk.discard as DiskRequest['discard'],
+    bandwidth: disk.bandwidth === undefined ? undefined : parseRate(String(disk.bandwidth)),
+    iops,
   }
 }
 
@@ -131,6 +142,14 @@ function isFlag(value: unknown): value is boolean {
 
 function isNumber(value: unknown): value is number {
   return Number.isSafeInteger(value)
+}
+
+function isSize(value: unknown): value is string | number {
+  try {
+    return parseRate(String(value)) > 0
+  } catch {
+    return false
+  }
 }
 
 function oneOf(...choices: string[]) {

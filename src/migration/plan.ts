@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import type { DiskInfo } from '../disk/info.ts'
+import { throttleArguments } from '../disk/plan.ts'
 import { command, type SideCommand } from './commands.ts'
 import type { Preparation } from './preparation.ts'
 import type { DeviceProperties } from './properties.ts'
@@ -40,8 +41,13 @@ export interface Remains {
   }[]
 }
 
-export function prepareCommands({ node, device }: Preparation): [SideCommand, SideCommand] {
-  return [command('destination', 'blockdev-add', node), command('destination', 'device_add', device)]
+export function prepareCommands({ spec, node, device }: Preparation): SideCommand[] {
+  const throttle = throttleArguments(spec)
+  return [
+    command('destination', 'blockdev-add', node),
+    command('destination', 'device_add', device),
+    ...(throttle === undefined ? [] : [command('destination', 'block_set_io_throttle', throttle)]),
+  ]
 }
 
 /**

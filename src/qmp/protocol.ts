@@ -67,6 +67,9 @@ export interface BlockDeviceInfo {
   drv: string
   cache: BlockdevCacheInfo
   image: { filename: string; format: string; 'virtual-size': QapiInt }
+  /** Limits of reads and writes together, per second; 0 for none. */
+  bps?: QapiInt
+  iops?: QapiInt
   /** Since 10.0: whether the node is active (not handed to a migration destination). */
   active?: boolean
 }
@@ -128,6 +131,18 @@ export interface DeviceAddOptions {
   id?: string
   bus?: string
   [property: string]: Json | undefined
+}
+
+/** BlockIOThrottle, the fields in use. All that are 0 lift the limits. */
+export interface ThrottleOptions {
+  /** Id or QOM path of the device that has the block backend. */
+  id: string
+  bps: number
+  bps_rd: number
+  bps_wr: number
+  iops: number
+  iops_rd: number
+  iops_wr: number
 }
 
 export interface VirtioStatus {
@@ -193,6 +208,7 @@ export interface CommandMap {
   'blockdev-set-active': { arguments: { 'node-name'?: string; active: boolean }; returns: None }
   device_add: { arguments: DeviceAddOptions; returns: None }
   device_del: { arguments: { id: string }; returns: None }
+  block_set_io_throttle: { arguments: ThrottleOptions; returns: None }
   stop: { arguments: None; returns: None }
   cont: { arguments: None; returns: None }
   quit: { arguments: None; returns: None }

@@ -97,6 +97,29 @@ test('--replace detaches and attaches again, as --dry-run has printed', async ()
   expect((await vblk(['show', qemu.socket, 'a'])).envelope.result).toMatchObject({ disk: { serial: '2' } })
 })
 
+test('a disk gets its block sizes and limits, and keeps them', async () => {
+  const name = await file(`vm: ${qemu.socket}
+disks:
+  - id: limited
+    file: c d.raw
+    logical-block-size: 4096
+    discard: ignore
+    bandwidth: 20M
+    iops: 100
+`)
+  const first = await apply(name)
+  expect(first.envelope).toMatchObject({ ok: true })
+  expect(actions(first.envelope.result)).toContain('attach limited')
+  expect((await apply(name)).envelope).toMatchObject({ ok: true, result: { changed: false } })
+  const { envelope } = await vblk<{ disk: DiskInfo }>(['show', qemu.socket, 'limited'])
+  expect(envelope.result?.disk).toMatchObject({
+    blockSize: { logical: 4096, physical: 4096 },
+    discard: 'ignore',
+    limits: { bytesPerSecond: 20 << 20, requestsPerSecond: 100 },
+  })
+  await vblk(['detach', qemu.socket, 'limited'])
+})
+
 test("what isn't listed is left alone without --prune, and what vblk didn't attach always", async () => {
   const onlyB = `disks: [{id: b, file: ${dir}/b.raw, datapath: userspace}]`
   const left = await apply(await file(onlyB), '--vm', qemu.socket)
@@ -136,6 +159,8 @@ test.each([
   ['text for a number', 'disks: [{id: a, file: b, queues: many}]', 'disks[0].queues'],
   ['a list for a text', 'disks: [{id: [a], file: b}]', 'disks[0].id'],
   ['no such choice', 'disks: [{id: a, file: b, cache: unsafe}]', 'disks[0].cache'],
+  ['no block size', 'disks: [{id: a, file: b, logical-block-size: 4k}]', 'disks[0].logical-block-size'],
+  ['no rate', 'disks: [{id: a, file: b, bandwidth: fast}]', 'disks[0].bandwidth'],
   ['a tag', 'disks: !!js/function "function(){}"', 'disks is no list'],
   [
     'a bomb of aliases',

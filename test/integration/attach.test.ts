@@ -79,6 +79,55 @@ describe('attach', () => {
     expect(await qemu.state()).toEqual(state)
   })
 
+  test('sets block sizes, discard and limits, and knows them again', async () => {
+    const options = ['--logical-block-size', '4096', '--physical-block-size', '16384', '--discard', 'ignore']
+    const limits = ['--bandwidth', '10M', '--iops', '500']
+    const first = await attach(image, '--id', 'd1', ...options, ...limits)
+    expect(first).toMatchObject({
+      exitCode: 0,
+      envelope: {
+        result: {
+          disk: {
+            blockSize: { logical: 4096, physical: 16384 },
+            discard: 'ignore',
+            limits: { bytesPerSecond: 10 << 20, requestsPerSecond: 500 },
+            // Limits are QEMU's to keep.
+            datapathSetting: 'auto',
+          },
+        },
+      },
+    })
+    const path = '/machine/peripheral/d1'
+    expect(await qemu.qmp.execute('qom-get', { path, property: 'discard' })).toBe(false)
+    const blocks = await qemu.qmp.execute('query-block')
+    expect(blocks.find(({ qdev }) => qdev?.startsWith(path))?.inserted).toMatchObject({ bps: 10 << 20, iops: 500 })
+
+    expect(await attach(image, '--id', 'd1', ...options, ...limits)).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { changed: false } },
+    })
+    const other = await attach(image, '--id', 'd1', ...options, '--datapath', 'auto', '--iops', '501')
+    expect(other).toMatchObject({ exitCode: 5, envelope: { error: { code: 'DISK_DIFFERS' } } })
+    expect(other.envelope.error?.details).toEqual({
+      differences: [
+        `limit of bytes per second is ${10 << 20}, not none`,
+        'limit of requests per second is 500, not 501',
+      ],
+    })
+    expect((await vblk(['show', qemu.socket, 'd1'], { text: true })).stdout).toMatch(
+      /^limits +10 MiB\/s, 500 requests\/s$/m,
+    )
+  })
+
+  test('a dry run shows the limits too, in the order in which all is sent', async () => {
+    const { envelope } = await attach(image, '--id', 'd1', '--bandwidth', '1G', '--dry-run')
+    expect(envelope.result?.commands.map(({ execute }) => execute)).toEqual([
+      'blockdev-add',
+      'device_add',
+      'block_set_io_throttle',
+    ])
+  })
+
   test('knows the file again by another path', async () => {
     const other = join(dir, 'link.raw')
     await symlink(image, other)

@@ -117,3 +117,46 @@ describe('the plan', () => {
     expect(names({ device: false, node: false })).toEqual([])
   })
 })
+
+describe('block sizes and limits', () => {
+  test.each([
+    [{ logicalBlockSize: 4096 }],
+    [{ logicalBlockSize: 512, physicalBlockSize: 2 << 20 }],
+    [{ physicalBlockSize: 4096 }],
+  ])('%j is taken', async (sizes) => {
+    await expect(checkRequest(request(sizes))).resolves.toMatchObject(sizes)
+  })
+
+  test.each([
+    [{ logicalBlockSize: 0 }],
+    [{ logicalBlockSize: -512 }],
+    [{ logicalBlockSize: 256 }],
+    [{ logicalBlockSize: 1000 }],
+    [{ physicalBlockSize: 4 << 20 }],
+    [{ logicalBlockSize: 4096, physicalBlockSize: 512 }],
+  ])('%j is refused', async (sizes) => {
+    await expect(checkRequest(request(sizes))).rejects.toMatchObject({ code: 'BAD_BLOCK_SIZE', exitCode: 2 })
+  })
+
+  test('a file whose end the guest could not reach is refused', async () => {
+    const file = join(dir, 'odd.raw')
+    await writeFile(file, Buffer.alloc(4608))
+    await expect(checkRequest(request({ file, logicalBlockSize: 4096 }))).rejects.toMatchObject({
+      code: 'SOURCE_SIZE',
+      exitCode: 5,
+    })
+  })
+
+  test('limits leave a disk to QEMU, and nobody can ask for both', async () => {
+    const asked = request({ datapath: undefined, iops: 100 })
+    await expect(checkRequest(asked)).resolves.toMatchObject({ datapath: 'auto' })
+    await expect(checkRequest({ ...asked, datapath: 'kernel' })).rejects.toMatchObject({
+      code: 'LIMITS_NEED_QEMU',
+      exitCode: 2,
+    })
+    await expect(checkRequest(request({ datapath: undefined }))).resolves.toMatchObject({ datapath: 'kernel' })
+    for (const iops of [0, -1, 1.5]) {
+      await expect(checkRequest({ ...asked, iops })).rejects.toMatchObject({ code: 'BAD_LIMIT', exitCode: 2 })
+    }
+  })
+})
