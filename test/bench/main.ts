@@ -3,16 +3,17 @@ import { parseArgs } from 'node:util'
 import { profile, renderProfile } from './profile/profile.ts'
 import { renderResults } from './render.ts'
 import { runSuite } from './run.ts'
-import type { Suite } from './suite.ts'
+import { caseNames, type Suite } from './suite.ts'
+import { cliSuite } from './suites/cli.ts'
 import { deviceSuite } from './suites/device.ts'
 import { kmodSuite } from './suites/kmod.ts'
 
-const suites: Suite[] = [kmodSuite, deviceSuite]
+const suites: Suite[] = [kmodSuite, deviceSuite, cliSuite]
 
 const usage = `usage: script/bench SUITE [--case NAME]… [--json]
        script/bench SUITE --profile [--case NAME]… [--json]
 
-Measures in the lab; docs/bench.md tells how. Suites:
+Measures in the lab, cli on this machine; docs/bench.md tells how. Suites:
 
 ${suites.map(({ name, title }) => `  ${name.padEnd(8)} ${title}`).join('\n')}
 
@@ -59,9 +60,7 @@ async function main(argv: string[]): Promise<number> {
   }
   const suite = find(positionals[0])
   if (positionals.length > 1) throw new UsageError(`unexpected '${positionals[1]}'`)
-  const known = values.profile
-    ? (suite.profiled ?? []).map((load) => load.name)
-    : suite.groups.flatMap((group) => group.cases.map((test) => test.name))
+  const known = values.profile ? (suite.profiled ?? []).map((load) => load.name) : caseNames(suite)
   if (values.list) {
     print(known.join('\n'))
     return 0

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Runs a suite's cases: machines, watchdog, retries.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { release, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Lab } from '../lab/lab.ts'
-import { run } from '../lab/setup/run.ts'
+import { run, runInRoot } from '../lab/setup/run.ts'
 import {
   type Case,
   type CaseResult,
   type Figures,
   type Group,
   judge,
+  type LocalCase,
   type Mode,
   type Reporter,
   type Suite,
@@ -18,7 +22,7 @@ const attempts = 3
 const defaultTimeoutMs = 900_000
 
 export interface Environment {
-  /** Of L1, which is also the QEMU that emulates it. */
+  /** Of L1, which is also the QEMU that emulates it, and that of local cases. */
   qemu: string
   kernel: string
   mode: Mode
@@ -29,6 +33,8 @@ async function commit(): Promise<string> {
   const name = (await run('git', ['rev-parse', '--short=12', 'HEAD'])).trim()
   return (await run('git', ['status', '--porcelain', '--untracked-files=no'])).trim() ? `${name}-modified` : name
 }
+
+const versionNumber = (text: string) => /version ([\d.]+)/.exec(text)?.[1] ?? text.trim()
 
 /** Rejects when the time is over; the work itself can only be ended with its machine. */
 async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
@@ -60,9 +66,8 @@ class Machines {
     const lab = await Lab.start({ ...this.#group.machine, report: this.#bench.report })
     this.#lab = lab
     await this.#group.prepare(lab)
-    const version = await lab.check(['qemu-system-x86_64', '-version'])
     this.environment = {
-      qemu: /version ([\d.]+)/.exec(version)?.[1] ?? version.trim(),
+      qemu: versionNumber(await lab.check(['qemu-system-x86_64', '-version'])),
       kernel: (await lab.check(['uname', '-r'])).trim(),
     }
     return lab
@@ -124,6 +129,21 @@ async function measure(
   return { figures, retries }
 }
 
+/** Measures a case on this machine. */
+async function measureLocally(test: LocalCase, bench: Reporter): Promise<Figures> {
+  const dir = await mkdtemp(join(tmpdir(), 'vblk-bench-'))
+  try {
+    return await test.measure(dir, bench)
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+async function localEnvironment(): Promise<Environment> {
+  const version = await runInRoot(['qemu-system-x86_64', '-version'])
+  return { qemu: versionNumber(version), kernel: release(), mode: 'wall-clock', commit: await commit() }
+}
+
 /**
  * Runs the cases of a suite that are wanted, all of them if none is named.
  *
@@ -149,6 +169,12 @@ export async function runSuite(
     } finally {
       await machines.drop()
     }
+  }
+  for (const test of suite.localCases ?? []) {
+    if (wanted.length && !wanted.includes(test.name)) continue
+    bench.report(`bench: ${suite.name} ${test.name}…`)
+    cases.push(judge(suite.name, 'wall-clock', test, await measureLocally(test, bench), 0))
+    env ??= await localEnvironment()
   }
   if (!env) throw new Error(`suite ${suite.name} has no cases`)
   return { env, cases }

@@ -28,7 +28,8 @@ export interface Bench extends Reporter {
 
 export type Mode = 'instruction-counted' | 'wall-clock'
 
-export interface Case {
+/** What a case measures and what it shall reach. */
+export interface Target {
   /** Stable: others refer to it. */
   name: string
   unit: string
@@ -38,6 +39,9 @@ export interface Case {
    * lower is.
    */
   goals: Record<string, number>
+}
+
+export interface Case extends Target {
   measure(lab: Lab, bench: Bench): Promise<Figures>
   /** Milliseconds; then the machine counts as hung and the case is tried again in a new one. */
   timeoutMs?: number
@@ -54,6 +58,11 @@ export interface Group {
   cases: Case[]
 }
 
+/** A case of programs of this machine, in a folder of its own that is removed afterwards; always in real time. */
+export interface LocalCase extends Target {
+  measure(dir: string, bench: Reporter): Promise<Figures>
+}
+
 /** A load whose instructions `--profile` counts by function. */
 export interface ProfiledLoad {
   name: string
@@ -65,6 +74,8 @@ export interface Suite {
   name: string
   title: string
   groups: Group[]
+  /** Measured without a machine. */
+  localCases?: LocalCase[]
   /** Loads for --profile, run on the first group's machine. */
   profiled?: ProfiledLoad[]
   /** Functions' groups in the profile's summary, first match wins. */
@@ -85,10 +96,14 @@ export interface CaseResult extends Figures {
   retries: number
 }
 
+/** The names of a suite's cases, in the order in which they are measured. */
+export const caseNames = ({ groups, localCases = [] }: Suite) =>
+  [...groups.flatMap(({ cases }) => cases), ...localCases].map(({ name }) => name)
+
 const rounded = (value: number) => Number(value.toPrecision(5))
 
 /** Judges figures by a case's goals. */
-export function judge(suite: string, mode: Mode, test: Case, figures: Figures, retries: number): CaseResult {
+export function judge(suite: string, mode: Mode, test: Target, figures: Figures, retries: number): CaseResult {
   const ratios: Record<string, number> = {}
   for (const [peer, value] of Object.entries(figures.peers)) ratios[peer] = rounded(figures.ours / value)
   const isMet = ([name, bound]: [string, number]) => {
