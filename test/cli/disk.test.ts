@@ -182,7 +182,7 @@ async function interrupted(argv: string[], when: RegExp) {
     output += data
   }
   const command = lab.spawn(['vblk', ...argv], { cwd: '/root', onOutput: collect, onError: collect })
-  for (let i = 0; i < 600 && !when.test(output); i++) await sleep(50)
+  for (let i = 0; i < 2400 && !when.test(output); i++) await sleep(50)
   command.kill(2)
   return { exitCode: await command.exited, output }
 }

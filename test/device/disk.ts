@@ -42,7 +42,7 @@ export async function startGuest(lab: Lab, options: GuestOptions): Promise<Guest
 }
 
 /** Waits until a condition holds; throws with the last value if it doesn't within the time. */
-export async function eventually<T>(ask: () => Promise<T>, holds: (value: T) => boolean, seconds = 20): Promise<T> {
+export async function eventually<T>(ask: () => Promise<T>, holds: (value: T) => boolean, seconds = 60): Promise<T> {
   const end = Date.now() + seconds * 1000
   for (;;) {
     const value = await ask()
@@ -121,7 +121,7 @@ export class Disk {
   }
 
   /** Waits for the kernel to serve the disk. */
-  async onKernel(seconds = 20): Promise<VhostState> {
+  async onKernel(seconds = 60): Promise<VhostState> {
     return await eventually(
       () => this.state(),
       (state) => state.active,

@@ -266,6 +266,6 @@ export class Guest {
   /** Kills QEMU and waits for its end. */
   async kill(): Promise<void> {
     await this.#signal('KILL')
-    for (let i = 0; i < 100 && (await this.alive()); i++) await sleep(50)
+    for (let i = 0; i < 1000 && (await this.alive()); i++) await sleep(50)
   }
 }
