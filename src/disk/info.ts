@@ -56,10 +56,13 @@ export interface DiskInfo {
 
 /** Lists the virtio-blk disks of a VM, those with a name first. */
 export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<DiskInfo[]> {
-  const named = await listChildren(vm, peripheral, options)
-  const anonymous = await listChildren(vm, peripheralAnon, options)
-  const blocks = await vm.qmp.execute('query-block', {}, options)
-  const { running, status } = await vm.qmp.execute('query-status', {}, options)
+  // All at once: QEMU answers in order, and each wait for an answer costs two wake-ups.
+  const [named, anonymous, blocks, { running, status }] = await Promise.all([
+    listChildren(vm, peripheral, options),
+    listChildren(vm, peripheralAnon, options),
+    vm.qmp.execute('query-block', {}, options),
+    vm.qmp.execute('query-status', {}, options),
+  ])
   const standstill = running ? undefined : `the VM is not running (${status})`
   const disks: DiskInfo[] = []
   for (const device of sortByName(named)) {
@@ -70,6 +73,12 @@ export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<Disk
   }
   return disks
 }
+
+/** The properties that DiskInfo is made from, by QEMU's names. */
+const propertyNames = [
+  ...['num-queues', 'write-cache', 'original-write-cache', 'current-write-cache', 'serial', 'logical_block_size'],
+  ...['physical_block_size', 'discard', 'parent_bus', 'legacy-addr', 'vhost'],
+]
 
 /** One disk by its id; undefined when no disk has it. */
 export async function findDisk(vm: Vm, id: string, options: WaitOptions = {}): Promise<DiskInfo | undefined> {
@@ -98,10 +107,11 @@ async function readDisk(
   standstill: string | undefined,
   options: WaitOptions,
 ): Promise<DiskInfo> {
-  const property = (name: string) => readProperty(vm, device.path, name, options)
+  const read = (name: string) => readProperty(vm, device.path, name, options)
+  const [state, ...values] = await Promise.all([readVhostState(vm, device.path, options), ...propertyNames.map(read)])
+  const property = (name: string) => values[propertyNames.indexOf(name)]
   const inserted = blocks.find(({ qdev }) => qdev === device.path || qdev?.startsWith(`${device.path}/`))?.inserted
-  const state = await readVhostState(vm, device.path, options)
-  const queues = await property('num-queues')
+  const queues = property('num-queues')
   return {
     id,
     path: device.path,
@@ -111,25 +121,22 @@ async function readDisk(
     sizeBytes: inserted === undefined ? null : Number(inserted.image['virtual-size']),
     readOnly: inserted?.ro ?? false,
     cache: inserted === undefined ? null : cacheMode(inserted.cache),
-    writeCacheSetting: writeCacheSetting(await property('write-cache')),
+    writeCacheSetting: writeCacheSetting(property('write-cache')),
     writeCache: {
-      original: writeCache(await property('original-write-cache')),
-      current: writeCache(await property('current-write-cache')),
+      original: writeCache(property('original-write-cache')),
+      current: writeCache(property('current-write-cache')),
     },
-    serial: text(await property('serial')) ?? '',
+    serial: text(property('serial')) ?? '',
     blockSize: {
-      logical: number(await property('logical_block_size')),
-      physical: number(await property('physical_block_size')),
+      logical: number(property('logical_block_size')),
+      physical: number(property('physical_block_size')),
     },
-    discard: (await property('discard')) === false ? 'ignore' : 'unmap',
+    discard: property('discard') === false ? 'ignore' : 'unmap',
     limits: { bytesPerSecond: limit(inserted?.bps), requestsPerSecond: limit(inserted?.iops) },
     queues: queues === undefined ? null : Number(queues),
-    bus:
-      text(await property('parent_bus'))
-        ?.split('/')
-        .at(-1) ?? null,
-    addr: text(await property('legacy-addr')),
-    datapathSetting: datapathSetting(await property('vhost')),
+    bus: text(property('parent_bus'))?.split('/').at(-1) ?? null,
+    addr: text(property('legacy-addr')),
+    datapathSetting: datapathSetting(property('vhost')),
     ...(await readDatapath(vm, device, state, standstill, options)),
     kernel: state === undefined ? null : kernelFigures(state),
   }

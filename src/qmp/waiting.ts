@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { setMaxListeners } from 'node:events'
 import { QmpInterruptedError, QmpTimeoutError } from './errors.ts'
 
 export interface WaitOptions {
@@ -26,7 +27,11 @@ export function waitFor<T>(promise: Promise<T>, what: string, { timeoutMs, signa
       (error) => settle(() => reject(error)),
     )
     if (signal?.aborted) return onAbort()
-    signal?.addEventListener('abort', onAbort, { once: true })
+    if (signal) {
+      // Node warns of a leak from the eleventh listener on, and any number of commands may wait at once.
+      setMaxListeners(0, signal)
+      signal.addEventListener('abort', onAbort, { once: true })
+    }
     if (timeoutMs !== undefined) {
       timer = setTimeout(() => settle(() => reject(new QmpTimeoutError(what, timeoutMs))), timeoutMs)
     }

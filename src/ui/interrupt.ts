@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { setMaxListeners } from 'node:events'
 import { ExitCode, VblkError } from '../errors.ts'
 import { writeStderrLine } from './output.ts'
 
@@ -19,8 +18,6 @@ export class Interruption {
   }
 
   listen(): void {
-    // Node warns of a leak from the eleventh listener on; a command may have any number of waits at once.
-    setMaxListeners(0, this.signal)
     for (const name of SIGNALS) {
       const handler = () => this.#receive(name)
       this.#handlers.set(name, handler)
