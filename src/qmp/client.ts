@@ -18,7 +18,14 @@ import {
 import { EventStream } from './events.ts'
 import { formatJson, type Json, parseJson } from './json.ts'
 import { LineSplitter } from './lines.ts'
-import type { CommandArguments, CommandName, CommandReturns, QmpEvent, QmpVersion } from './protocol.ts'
+import type {
+  CommandArguments,
+  CommandName,
+  CommandReturns,
+  OutOfBandCommandName,
+  QmpEvent,
+  QmpVersion,
+} from './protocol.ts'
 import { hasPromisedShape } from './shapes.ts'
 import { busy, openSocket, readBacklog } from './socket.ts'
 import type { OpenTransport } from './transport.ts'
@@ -42,6 +49,8 @@ export interface ConnectOptions {
   signal?: AbortSignal | undefined
   /** Sees every line of the traffic. */
   trace?: ((direction: 'send' | 'receive', line: string) => void) | undefined
+  /** Negotiate out-of-band commands, which QEMU answers while another command hangs (qmp-spec, "Out-of-band execution"). */
+  outOfBand?: boolean | undefined
   /** A longer line ends the connection; 64 MiB unless told. */
   maxLineBytes?: number | undefined
 }
@@ -77,6 +86,7 @@ export class QmpClient {
   #runstate: Runstate = 'idle'
   #socket: Duplex | undefined
   #version: QmpVersion | undefined
+  #offersOutOfBand = false
   #nextId = 1
   readonly #pending = new Map<string, Pending>()
   readonly #streams = new Set<EventStream>()
@@ -150,9 +160,35 @@ export class QmpClient {
    * proves that the earlier is over.
    */
   async execute<C extends CommandName>(command: C, ...[args, options]: Rest<C>): Promise<CommandReturns<C>> {
+    return await this.#perform(command, 'execute', args, options)
+  }
+
+  /**
+   * Runs a command ahead of all that wait or hang: its reply may overtake theirs. Throws what execute() throws, and
+   * QmpStateError unless the connection was made with `outOfBand` to a QEMU that offers it.
+   */
+  async executeOutOfBand<C extends OutOfBandCommandName>(
+    command: C,
+    ...[args, options]: Rest<C>
+  ): Promise<CommandReturns<C>> {
+    if (!this.hasOutOfBand) throw new QmpStateError(`${command} out of band`, this.#runstate)
+    return await this.#perform(command, 'exec-oob', args, options)
+  }
+
+  /** Whether out-of-band commands were negotiated. */
+  get hasOutOfBand(): boolean {
+    return this.#runstate === 'running' && this.#offersOutOfBand && this.#options.outOfBand === true
+  }
+
+  async #perform<C extends CommandName>(
+    command: C,
+    how: 'execute' | 'exec-oob',
+    args: unknown,
+    options: WaitOptions | undefined,
+  ): Promise<CommandReturns<C>> {
     if (this.#failure !== undefined) throw this.#failure
     if (this.#runstate !== 'running') throw new QmpStateError(command, this.#runstate)
-    const reply = await this.#request(command, args, options)
+    const reply = await this.#request(command, args, options, how)
     if (!hasPromisedShape(command, reply)) {
       throw new QmpProtocolError(this.path, `its reply to ${command} is not what QAPI promises`, {
         details: { command },
@@ -270,17 +306,23 @@ export class QmpClient {
 
   async #negotiate(options: WaitOptions): Promise<void> {
     try {
-      await this.#request('qmp_capabilities', {}, options)
+      const enable = this.#offersOutOfBand && this.#options.outOfBand ? ['oob'] : undefined
+      await this.#request('qmp_capabilities', { ...(enable && { enable }) }, options)
     } catch (error) {
       throw error instanceof QmpCommandError ? new QmpNegotiationError(this.path, error) : error
     }
   }
 
-  async #request(command: string, args: unknown, options: WaitOptions = {}): Promise<Json> {
+  async #request(
+    command: string,
+    args: unknown,
+    options: WaitOptions = {},
+    how: 'execute' | 'exec-oob' = 'execute',
+  ): Promise<Json> {
     if (options.signal?.aborted) throw new QmpInterruptedError(command, options.signal.reason)
     const id = `vblk-${this.#nextId++}`
     const request: QmpRequest = { execute: command, arguments: args ?? {} }
-    const line = formatJson({ ...request, id })
+    const line = formatJson({ [how]: command, arguments: request.arguments, id })
     const reply = new Promise<Json>((resolve, reject) => {
       this.#pending.set(id, { request, resolve, reject })
     })
@@ -314,6 +356,8 @@ export class QmpClient {
     const version = isObject(message.QMP) ? message.QMP.version : undefined
     if (!isVersion(version)) throw this.#badPeer(`it greeted with ${excerpt(formatJson(message))}`)
     this.#version = version
+    const { capabilities } = message.QMP as { [key: string]: Json }
+    this.#offersOutOfBand = Array.isArray(capabilities) && capabilities.includes('oob')
     this.#greeting?.resolve(version)
   }
 

@@ -145,6 +145,12 @@ export interface ThrottleOptions {
   iops_wr: number
 }
 
+/** YankInstance (yank.json). */
+export type YankInstance =
+  | { type: 'block-node'; 'node-name': string }
+  | { type: 'chardev'; id: string }
+  | { type: 'migration' }
+
 export interface VirtioStatus {
   name: string
   /** The status field of virtio 1.3 section 2.1, each bit as "NAME: explanation". */
@@ -209,6 +215,10 @@ export interface CommandMap {
   device_add: { arguments: DeviceAddOptions; returns: None }
   device_del: { arguments: { id: string }; returns: None }
   block_set_io_throttle: { arguments: ThrottleOptions; returns: None }
+  /** Which connections of QEMU can be cut; out of band as well. */
+  'query-yank': { arguments: None; returns: YankInstance[] }
+  /** Cuts connections that hang (a dead storage server, a migration), and what waits for them fails; out of band as well. */
+  yank: { arguments: { instances: YankInstance[] }; returns: None }
   stop: { arguments: None; returns: None }
   cont: { arguments: None; returns: None }
   quit: { arguments: None; returns: None }
@@ -228,6 +238,8 @@ export interface CommandMap {
 }
 
 export type CommandName = keyof CommandMap
+/** The commands in use that QAPI marks `allow-oob`. */
+export type OutOfBandCommandName = 'query-yank' | 'yank'
 export type CommandArguments<C extends CommandName> = CommandMap[C]['arguments']
 export type CommandReturns<C extends CommandName> = CommandMap[C]['returns']
 

@@ -6,7 +6,7 @@ import { link } from 'node:fs/promises'
 import net from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
-import { QmpClient } from '../../src/qmp/index.ts'
+import { QmpClient, QmpCommandError } from '../../src/qmp/index.ts'
 import { listSlots } from '../../src/vm/slots.ts'
 import { openVm, readFacts } from '../../src/vm/vm.ts'
 import { makeFolder, makeImage, Qemu, removeFolder, vblk } from './qemu.ts'
@@ -133,4 +133,43 @@ describe('a real QEMU', () => {
     expect(() => JSON.parse(stdout)).not.toThrow()
     expect(stderr).toContain('-> {"execute":"qmp_capabilities"')
   })
+})
+
+test('an out-of-band command is answered while another hangs', async () => {
+  // A storage server that takes the connection and says nothing: QEMU's main loop waits for it.
+  const qemu = await Qemu.start(dir, 'band')
+  const path = join(dir, 'silent.sock')
+  const server = net.createServer()
+  server.listen(path)
+  await once(server, 'listening')
+  const client = await QmpClient.connect({ path: qemu.socket, outOfBand: true })
+  try {
+    expect(client.hasOutOfBand).toBe(true)
+    const node = { driver: 'nbd', 'node-name': 'silent', server: { type: 'unix', path } }
+    const seen = once(server, 'connection')
+    const hanging = client.execute('blockdev-add', node as never).catch((error: Error) => error)
+    const [connection] = (await seen) as [net.Socket]
+    expect(await client.executeOutOfBand('query-yank')).toContainEqual({ type: 'block-node', 'node-name': 'silent' })
+    connection.destroy()
+    const outcome = await hanging
+    expect(outcome).toBeInstanceOf(QmpCommandError)
+    expect(outcome).toMatchObject({ errorClass: 'GenericError' })
+    expect(await client.execute('query-status')).toMatchObject({ status: 'running' })
+  } finally {
+    await client.close()
+    server.close()
+    await qemu.stop()
+  }
+})
+
+test('without out-of-band nothing is sent', async () => {
+  const qemu = await Qemu.start(dir, 'in-band')
+  const client = await QmpClient.connect({ path: qemu.socket })
+  try {
+    await expect(client.executeOutOfBand('query-yank')).rejects.toMatchObject({ name: 'QmpStateError' })
+    expect(await client.execute('query-yank')).toContainEqual({ type: 'chardev', id: expect.any(String) })
+  } finally {
+    await client.close()
+    await qemu.stop()
+  }
 })
