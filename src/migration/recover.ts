@@ -26,6 +26,8 @@ export interface RecoverOptions {
   journal: JournalStore
   report: Report
   found: Record<Side, Found>
+  /** What the user knows of a destination that has ended after `commit`: whether the VM may have run there. */
+  destinationRan?: boolean | undefined
 }
 
 export interface Recovered {
@@ -48,7 +50,7 @@ const answerMs = 10_000
  * when a side is out of reach and nobody has vouched for its end, or when a step fails; then it can be done again.
  */
 export async function recover(record: MigrationRecord, options: RecoverOptions): Promise<Recovered> {
-  const { found, report } = options
+  const { found, report, destinationRan } = options
   for (const side of ['source', 'destination'] as const) {
     const there = found[side]
     if (typeof there === 'object' && 'unreachable' in there) throw outOfReach(record, side, there.unreachable)
@@ -61,6 +63,7 @@ export async function recover(record: MigrationRecord, options: RecoverOptions):
     plan: remainsOf(record),
     sides: { source: vmOf(found.source, record.source), destination: vmOf(found.destination, record.destination) },
     isThere: { source: found.source !== 'gone', destination: found.destination !== 'gone' },
+    destinationRan,
   }
   const recovered = record.owner === 'source' ? await toSource(recovery) : await toDestination(recovery)
   await removeChannel(record)
@@ -74,6 +77,7 @@ interface Recovery {
   plan: Remains
   sides: Sides
   isThere: Record<Side, boolean>
+  destinationRan: boolean | undefined
 }
 
 /** The destination was never told to run, and is not from now on: before `commit` nobody does. */
@@ -85,7 +89,12 @@ async function toSource(recovery: Recovery): Promise<Recovered> {
     await undoPreparation(sides, plan, report, journal, cause)
     return await ended(recovery, 'source', plan.wasRunning ? 'running' : 'stopped', 'the VM was never moved')
   }
-  const outcome = await rollBack(cause, sides, plan, report, journal)
+  return await backToSource(recovery, cause)
+}
+
+async function backToSource(recovery: Recovery, cause: VblkError): Promise<Recovered> {
+  const { journal, report, plan, sides, isThere } = recovery
+  const outcome = await rollBack(cause, sides, plan, report, journal, !isThere.destination)
   if (outcome instanceof OutcomeUnknownError) throw outcome
   return await ended(recovery, 'source', plan.wasRunning ? 'running' : 'stopped', 'rolled back to the source')
 }
@@ -118,14 +127,7 @@ async function warnOfWriteCaches({ record, report, sides }: Recovery): Promise<v
 /** The destination was allowed to run. If it didn't yet, it is now; its disks are newer than the source's memory. */
 async function toDestination(recovery: Recovery): Promise<Recovered> {
   const { record, journal, report, plan, sides, isThere } = recovery
-  if (!isThere.destination) {
-    if (isThere.source) {
-      report.warn(
-        `${sides.source.name} still has the VM's memory, and stands still: the destination may have written to the disks since, so never let it go on; end its QEMU`,
-      )
-    }
-    return await lost(recovery, "the destination's QEMU was told to run the VM and is gone")
-  }
+  if (!isThere.destination) return await withoutDestination(recovery)
   let status = await readStatus(sides.destination)
   if (status.status === 'inmigrate') {
     throw new OutcomeUnknownError(
@@ -141,6 +143,25 @@ async function toDestination(recovery: Recovery): Promise<Recovered> {
   await journal.enter('finish')
   await finish(sides, plan, report)
   return await ended(recovery, 'destination', status.running ? 'running' : 'stopped', 'the VM has moved')
+}
+
+/**
+ * The destination's QEMU is gone. `commit` is written before it is told to run, so in this phase the journal can't say
+ * whether it ever ran: the source's memory is worth the whole VM, or worth nothing. Someone has to look.
+ */
+async function withoutDestination(recovery: Recovery): Promise<Recovered> {
+  const { record, report, sides, isThere, destinationRan } = recovery
+  if (isThere.source && record.phase === 'commit') {
+    if (destinationRan === undefined) throw mayHaveRun(record)
+    const why = `${record.destination.name} ended before it ran the VM, as you say`
+    if (!destinationRan) return await backToSource(recovery, new VblkError('LEFT', ExitCode.RolledBack, why))
+  }
+  if (isThere.source) {
+    report.warn(
+      `${sides.source.name} still has the VM's memory, and stands still: the destination may have written to the disks since, so never let it go on; end its QEMU`,
+    )
+  }
+  return await lost(recovery, "the destination's QEMU was told to run the VM and is gone")
 }
 
 async function startDestination({ sides, plan, report, journal, isThere }: Recovery): Promise<void> {
@@ -222,6 +243,15 @@ function outOfReach(record: MigrationRecord, side: Side, why: string): OutcomeUn
   return new OutcomeUnknownError(
     `migration ${record.id} was left in phase ${record.phase}, its ${record.owner} owns the disks, and its ${side} can't be asked: ${why}`,
     `once you have made sure that this QEMU is gone: vblk migrate recover ${record.id} --fenced ${name}`,
+    undefined,
+  )
+}
+
+function mayHaveRun({ id, source, destination, disks }: MigrationRecord): OutcomeUnknownError {
+  const files = disks.flatMap(({ file }) => file ?? []).join(', ')
+  return new OutcomeUnknownError(
+    `migration ${id} was left as ${destination.name} was about to be told to run the VM; its QEMU is gone, and nobody can tell whether it ran`,
+    `look at its log, the guest's log and network, and when the disks were last written (${files || 'none'}). If the VM did not run there, it can go on at ${source.name}: vblk migrate recover ${id} --destination-ran no. If it did, or you can't tell: --destination-ran yes, and start it anew from its disks`,
     undefined,
   )
 }

@@ -7,6 +7,7 @@ import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/i
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import type { Journal } from './journal/journal.ts'
+import { hasEnded } from './journal/process-identity.ts'
 import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Remains } from './plan.ts'
@@ -24,7 +25,8 @@ const ofMigration: ReadonlySet<RunState> = new Set(['finish-migrate', 'postmigra
 /**
  * Undoes a migration that has begun and whose destination was not told to run, and proves it: the migration is ended, the
  * destination's QEMU is ended (it can't take another migration), the VM is on the source as it was. Returns the error to
- * report: exit code 7, or 8 when the proof fails. The source is only started when the destination provably can't run.
+ * report: exit code 7, or 8 when the proof fails. The source is only started when the destination provably can't run:
+ * `isGone` says that its QEMU is known to have ended.
  */
 export async function rollBack(
   cause: unknown,
@@ -32,6 +34,7 @@ export async function rollBack(
   plan: Remains,
   report: Report,
   journal: Journal,
+  isGone = false,
 ): Promise<VblkError> {
   const { source, destination } = sides
   let words = cause instanceof Error ? cause.message : String(cause)
@@ -40,8 +43,10 @@ export async function rollBack(
       await enterRollback(journal, report)
       const status = await endMigration(source)
       words += await destinationsWords(cause, destination)
-      const ended = await endDestination(destination)
-      if (!ended && status === 'completed') throw destinationNotEnded(sides, words, cause)
+      const end = isGone ? 'certain' : await endDestination(destination)
+      const ended = end !== 'no answer'
+      if (status === 'completed' && end !== 'certain' && !(await awaitProcessEnd(journal)))
+        throw destinationNotEnded(sides, words, cause)
       const state = await restoreSource(source, plan, ended)
       await restoreSettings(sides, plan)
       await proveDatapath(source, plan, report)
@@ -99,20 +104,35 @@ async function endMigration(source: Vm): Promise<string> {
   return status ?? 'none'
 }
 
-/** True when the destination's QEMU is gone or has promised to go: its VM never runs. */
-async function endDestination({ qmp }: Vm): Promise<boolean> {
-  if (qmp.runstate !== 'running') return true
+/**
+ * Ends the destination's QEMU: 'certain' once it has promised to go. A closed monitor alone proves nothing: whoever passes
+ * it on may have ended, or the monitor may have dropped us.
+ */
+async function endDestination({ qmp }: Vm): Promise<'certain' | 'monitor closed' | 'no answer'> {
+  if (qmp.runstate !== 'running') return 'monitor closed'
   const events = qmp.events(() => false)
   try {
     await qmp.execute('quit', {}, { timeoutMs: answerMs })
     // Its image locks go with the process: wait for the end of the connection, which is the end of it.
     await events.next({ timeoutMs: answerMs }).catch(() => {})
-    return true
+    return 'certain'
   } catch (error) {
-    return error instanceof QmpConnectionLostError
+    return error instanceof QmpConnectionLostError ? 'monitor closed' : 'no answer'
   } finally {
     events.close()
   }
+}
+
+/** Whether the destination's process ends, as far as this host can tell. A monitor closes a little before its process is gone. */
+async function awaitProcessEnd({ record }: Journal): Promise<boolean> {
+  const { process } = record.destination
+  if (process === null) return false
+  const deadline = Date.now() + lockMs
+  while (!hasEnded(process)) {
+    if (Date.now() > deadline) return false
+    await pause(pollMs)
+  }
+  return true
 }
 
 /** Returns the state that the VM is in: as before, or what it has come to by itself meanwhile. */
@@ -161,8 +181,8 @@ async function proveDatapath(source: Vm, { wasRunning, disks }: Remains, report:
 
 function destinationNotEnded({ source, destination }: Sides, words: string, cause: unknown): OutcomeUnknownError {
   return new OutcomeUnknownError(
-    `${words}; the destination has all of the VM and does not answer, so the source was not started again`,
-    `make sure that the QEMU of ${destination.name} is gone, then send cont to ${source.name}`,
+    `${words}; the destination has all of the VM, does not answer, and has not provably ended, so ${source.name} was not started again`,
+    `once you have made sure that its QEMU is gone: vblk migrate recover --fenced ${destination.name}`,
     cause,
   )
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { pause } from '../disk/pause.ts'
+import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import { send } from './commands.ts'
 import type { Sides } from './options.ts'
@@ -13,10 +14,18 @@ const pollMs = 100
 
 /**
  * Lets the destination run, the point of no return, and returns the state that it is in. Throws QmpCommandError when it
- * refused, so that nobody runs, and OutcomeUnknownError when it can't be told: then the source must not be started again.
+ * refused and VblkError (DESTINATION_LOST) when it was never told, so that nobody runs; OutcomeUnknownError when it can't
+ * be told: then the source must not be started again.
  */
 export async function runDestination(sides: Sides): Promise<RunState> {
   const { source, destination } = sides
+  if (destination.qmp.runstate !== 'running') {
+    throw new VblkError(
+      'DESTINATION_LOST',
+      ExitCode.RolledBack,
+      `${destination.name} went away before it was told to run the VM`,
+    )
+  }
   try {
     await start(sides)
     return (await destination.qmp.execute('query-status', {}, { timeoutMs: runMs })).status

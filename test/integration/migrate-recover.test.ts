@@ -159,12 +159,29 @@ describe('vblk is killed, and', () => {
       /its destination owns the disks, and its destination can't be asked/,
     )
     expect(await open()).toHaveLength(1)
-    const { exitCode, envelope } = await recover('--fenced', `${destination.socket}.proxy`)
+    const fenced = ['--fenced', `${destination.socket}.proxy`]
+    const inDoubt = await recover(...fenced)
+    expect(inDoubt.envelope.error).toMatchObject({ exitCode: 8, hint: expect.stringContaining('--destination-ran no') })
+    expect(await open()).toMatchObject([{ phase: 'commit', owner: 'destination' }])
+    const { exitCode, envelope } = await recover(...fenced, '--destination-ran', 'yes')
     expect(exitCode).toBe(0)
     expect(envelope).toMatchObject({ result: { owner: 'destination', vm: 'lost' } })
     // It has old memory, and the destination may have written since.
     expect(await source.qmp.execute('query-status')).toMatchObject({ running: false, status: 'postmigrate' })
   })
+})
+
+test('a destination that ended before it was told to run: the VM goes on at the source, once someone says so', async () => {
+  await killAt('destination', 'cont', 'before')
+  await kill(destination)
+  const fenced = ['--fenced', `${destination.socket}.proxy`]
+  expect((await recover(...fenced)).envelope.error).toMatchObject({ exitCode: 8, code: 'OUTCOME_UNKNOWN' })
+  expect(await source.qmp.execute('query-status')).toMatchObject({ status: 'postmigrate' })
+  expect(await recover(...fenced, '--destination-ran', 'no')).toMatchObject({
+    exitCode: 0,
+    envelope: { result: { owner: 'source', vm: 'running' } },
+  })
+  expect(await fullState(source)).toEqual(before)
 })
 
 test('abort stops the vblk that works on it, and recover leaves that one alone', async () => {

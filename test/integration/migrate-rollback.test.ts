@@ -3,7 +3,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import { attachDisk, Bench, type Full, fullState, hasEnded, migrate, startMigrate } from './migration.ts'
-import type { Qemu } from './qemu.ts'
+import { type Qemu, vblk } from './qemu.ts'
 import { type Moment, QmpProxy, type Rewrite } from './qmp-proxy.ts'
 
 jest.setTimeout(120_000)
@@ -142,6 +142,18 @@ function expectFailure(outcome: Awaited<ReturnType<typeof migrate>>, { exitCode,
   expect(outcome.exitCode).toBe(exitCode)
 }
 
+/** A way to the source, past which the destination is killed as soon as it has all of the VM. */
+async function killingWhenComplete(destination: Qemu): Promise<string> {
+  let continued = false
+  return await through(home, async (command, moment) => {
+    if (command === 'migrate-continue') continued = true
+    if (command !== 'query-migrate' || moment !== 'after' || !continued) return
+    continued = false
+    while ((await destination.qmp.execute('query-migrate')).status !== 'completed') await pause(20)
+    process.kill(pidOf(destination), 'SIGKILL')
+  })
+}
+
 describe('a failure before the point of no return', () => {
   test('the time is over', async () => {
     const destination = await incoming()
@@ -199,12 +211,9 @@ describe('a failure before the point of no return', () => {
 
   test('the destination dies when it has all of the VM', async () => {
     const destination = await incoming()
-    const to = await through(destination, (command) => {
-      // The first question of the verification.
-      if (command === 'query-named-block-nodes') process.kill(pidOf(destination), 'SIGKILL')
-    })
+    const from = await killingWhenComplete(destination)
     expectFailure(
-      await migrate(home.socket, to),
+      await migrate(from, destination.socket),
       rolledBack(/lost the connection to QEMU.*; rolled back: the VM runs on/),
     )
     await expectRolledBack(destination)
@@ -264,11 +273,9 @@ describe('a failure before the point of no return', () => {
     await home.qmp.execute('stop')
     before = await fullState(home)
     const destination = await incoming()
-    const to = await through(destination, (command) => {
-      if (command === 'query-named-block-nodes') process.kill(pidOf(destination), 'SIGKILL')
-    })
+    const from = await killingWhenComplete(destination)
     expectFailure(
-      await migrate(home.socket, to),
+      await migrate(from, destination.socket),
       rolledBack(/; rolled back: the VM stands still on the source \(postmigrate\)$/),
     )
     before = { ...before, status: 'postmigrate' }
@@ -289,6 +296,19 @@ describe('a failure before the point of no return', () => {
 
 describe('what nobody can tell', () => {
   const unknown = (message: RegExp): Expected => ({ exitCode: 8, code: 'OUTCOME_UNKNOWN', message })
+
+  test('a monitor that closes does not prove that its QEMU has ended', async () => {
+    const destination = await incoming()
+    const to = await through(destination, (command, moment) => {
+      if (command === 'query-named-block-nodes' && moment === 'after') process.kill(pidOf(destination), 'SIGKILL')
+    })
+    const outcome = await migrate(home.socket, to)
+    expectFailure(outcome, unknown(/the destination has all of the VM, does not answer, and has not provably ended/))
+    expect(outcome.envelope.error?.hint).toContain(`vblk migrate recover --fenced ${to}`)
+    expect(await home.qmp.execute('query-status')).toMatchObject({ status: 'postmigrate', running: false })
+    expect(await vblk(['migrate', 'recover', '--fenced', to])).toMatchObject({ exitCode: 0 })
+    expect(await fullState(home)).toEqual(before)
+  })
 
   test('the destination is lost when it was told to run', async () => {
     const destination = await incoming()

@@ -22,7 +22,8 @@ export default class MigrateRecover extends BaseCommand<Recovered | Nothing> {
   static override description =
     `Reads the journal, asks both QEMUs, and lets the VM go on at the one side that may have it: the source as long as
 the destination was not allowed to run, else the destination. Where a QEMU can't be asked and has not certainly ended,
-nothing is changed and the exit code is 8, unless --fenced says that it is gone.`
+nothing is changed and the exit code is 8, unless --fenced says that it is gone. The same goes for a destination that has
+ended just as it was to run the VM, unless --destination-ran says whether it did.`
 
   static override examples = [
     '<%= config.bin %> migrate recover',
@@ -38,6 +39,10 @@ nothing is changed and the exit code is 8, unless --fenced says that it is gone.
       description: 'this QEMU is certainly gone and will not come back',
       helpValue: 'VM',
       multiple: true,
+    }),
+    'destination-ran': Flags.string({
+      description: 'whether the VM ran at a destination that has ended; no lets the source go on',
+      options: ['yes', 'no'],
     }),
   }
 
@@ -61,7 +66,9 @@ nothing is changed and the exit code is 8, unless --fenced says that it is gone.
       // Another recover may have come first, and the locks are ours only now.
       const record = (await chooseRecord(journal, chosen.id)) ?? chosen
       if (!isOpen(record)) return { id: record.id, message: `it is over: ${record.phase}` }
-      return await recover(record, { journal, report: progress, found })
+      const ran = flags['destination-ran']
+      const destinationRan = ran === undefined ? undefined : ran === 'yes'
+      return await recover(record, { journal, report: progress, found, destinationRan })
     })
   }
 
