@@ -67,6 +67,7 @@ export class Journal {
     }
     const journal = new Journal(store, record)
     await store.write(record)
+    await store.prune()
     return journal
   }
 

@@ -5,17 +5,20 @@ import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'nod
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { ExitCode, VblkError } from '../../errors.ts'
-import { formatRecord, type MigrationRecord, parseRecord } from './record.ts'
+import { formatRecord, isOpen, type MigrationRecord, parseRecord } from './record.ts'
 
 /** Where records are kept. What `write` has returned from is there after a crash of everything. */
 export interface JournalStore {
   write(record: MigrationRecord): Promise<void>
   /** All records, oldest first. Throws VblkError for one that can't be trusted: it may be of a VM in danger. */
   list(): Promise<MigrationRecord[]>
+  /** Forgets the oldest of those that have come to their end, so that the history doesn't grow without bound. */
+  prune(): Promise<void>
 }
 
 const suffix = '.json'
 const mostBytes = 4 << 20
+const mostEnded = 500
 
 /** The folder for records: $VBLK_STATE_DIR, else /var/lib/vblk for root and the user's state folder for others. */
 export function stateDir(): string {
@@ -31,9 +34,11 @@ export function stateDir(): string {
  */
 export class FileStore implements JournalStore {
   readonly #dir: string
+  readonly #mostEnded: number
 
-  constructor(dir = path.join(stateDir(), 'migrations')) {
+  constructor(dir = path.join(stateDir(), 'migrations'), keep = mostEnded) {
     this.#dir = dir
+    this.#mostEnded = keep
   }
 
   /** Throws VblkError (exit code 4). */
@@ -76,6 +81,15 @@ export class FileStore implements JournalStore {
     const records: MigrationRecord[] = []
     for (const name of names.filter((each) => each.endsWith(suffix))) records.push(await this.#read(name))
     return records.sort((a, b) => startOf(a).localeCompare(startOf(b)))
+  }
+
+  /** Throws what `list` throws. */
+  async prune(): Promise<void> {
+    const ended = (await this.list()).filter((record) => !isOpen(record))
+    for (const { id } of ended.slice(0, Math.max(0, ended.length - this.#mostEnded))) {
+      // Another vblk may do the same at this moment.
+      await unlink(path.join(this.#dir, id + suffix)).catch(() => {})
+    }
   }
 
   async #read(name: string): Promise<MigrationRecord> {

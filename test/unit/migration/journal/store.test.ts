@@ -31,6 +31,20 @@ test('there are none where nothing was written', async () => {
   expect(await new FileStore(join(dir, 'nowhere')).list()).toEqual([])
 })
 
+test('only the newest that have ended are kept, and all that are open', async () => {
+  const few = new FileStore(dir, 2)
+  const make = async (index: number, phase: 'done' | 'rolled-back' | 'commit') => {
+    const id = record.id.replace(/^./, String(index))
+    await few.write({ ...record, id, phase, entered: [{ phase: 'prepare', at: `2026-01-0${index}T00:00:00.000Z` }] })
+    return id
+  }
+  const open = await make(1, 'commit')
+  await make(2, 'done')
+  const kept = [await make(3, 'rolled-back'), await make(4, 'done')]
+  await few.prune()
+  expect((await few.list()).map(({ id }) => id)).toEqual([open, ...kept])
+})
+
 describe('a record is not trusted that', () => {
   const expectRefusal = async (why: RegExp) =>
     expect(store.list()).rejects.toMatchObject({
