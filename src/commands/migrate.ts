@@ -26,6 +26,7 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
   static override examples = [
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
+    '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
   ]
 
   static override args = {
@@ -41,6 +42,14 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
       max: 2_000_000,
     }),
     bandwidth: Flags.integer({ description: 'bytes per second that may be sent', helpValue: 'BYTES', min: 1 }),
+    'auto-converge': Flags.boolean({
+      description: "slow the guest's processors down if its memory changes faster than it is sent",
+    }),
+    multifd: Flags.integer({ description: 'send memory through N channels at once', helpValue: 'N', min: 1, max: 255 }),
+    compress: Flags.string({
+      description: "compress what goes through --multifd's channels (2 unless that says more); zstd where QEMU has it",
+      options: ['zlib', 'zstd'],
+    }),
     'keep-source': Flags.boolean({ description: "leave the source's QEMU there, stopped, instead of ending it" }),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
   }
@@ -68,6 +77,9 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
             dryRun: flags['dry-run'],
             downtimeLimitMs: flags['downtime-limit'],
             bandwidth: flags.bandwidth,
+            autoConverge: flags['auto-converge'],
+            multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
+            multifdCompression: flags.compress,
             keepSource: flags['keep-source'] === true,
           },
         ),

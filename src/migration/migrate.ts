@@ -182,8 +182,19 @@ async function moveUntilNoReturn(
   }
 }
 
-function progressOf({ ram }: MigrationInfo): string {
+/** How much is left, how fast it goes, and how fast the guest undoes it. */
+function progressOf({ ram, 'expected-downtime': downtimeMs }: MigrationInfo): string {
   if (ram === undefined || Number(ram.total) === 0) return ''
-  const percent = Math.max(0, 100 - (Number(ram.remaining) / Number(ram.total)) * 100)
-  return `${percent.toFixed(0)} % of ${Math.round(Number(ram.total) / 2 ** 20)} MiB`
+  const [total, remaining] = [Number(ram.total), Number(ram.remaining)]
+  const percent = Math.max(0, 100 - (remaining / total) * 100)
+  const dirtyRate = Number(ram['dirty-pages-rate'] ?? 0) * Number(ram['page-size'] ?? 0)
+  return [
+    `${percent.toFixed(0)} % of ${mebibytes(total)} MiB`,
+    `${mebibytes(remaining)} MiB left`,
+    ...(ram.mbps === undefined ? [] : [`${mebibytes((Number(ram.mbps) * 1e6) / 8)} MiB/s`]),
+    ...(dirtyRate > 0 ? [`the guest changes ${mebibytes(dirtyRate)} MiB/s`] : []),
+    ...(downtimeMs === undefined ? [] : [`standstill about ${Number(downtimeMs)} ms`]),
+  ].join(', ')
 }
+
+const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20)

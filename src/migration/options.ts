@@ -9,7 +9,21 @@ export interface Report {
   warn(message: string): void
 }
 
-export interface MigrateOptions {
+/** What the user asks of QEMU's migration; QEMU's own settings where nothing is asked. */
+export interface Tuning {
+  /** Longest time that QEMU may plan the guest to stand still, in milliseconds. */
+  downtimeLimitMs?: number | undefined
+  /** Bytes per second. */
+  bandwidth?: number | undefined
+  /** Slow the guest's processors down when memory changes faster than it is sent. */
+  autoConverge?: boolean | undefined
+  /** Send memory through so many channels at once. */
+  multifdChannels?: number | undefined
+  /** Compress what goes through these channels. */
+  multifdCompression?: string | undefined
+}
+
+export interface MigrateOptions extends Tuning {
   /** For everything up to the point of no return together. */
   timeoutMs: number
   /** Aborted when the user wants to stop: what was begun is rolled back. */
@@ -19,10 +33,6 @@ export interface MigrateOptions {
   journal: JournalStore
   /** Checks everything, changes nothing, and returns the commands that it would send. */
   dryRun: boolean
-  /** Longest time that QEMU may plan the guest to stand still; QEMU's own setting if not given. */
-  downtimeLimitMs?: number | undefined
-  /** Bytes per second; QEMU's own setting if not given. */
-  bandwidth?: number | undefined
   /** Leave the source's QEMU there, stopped, instead of ending it. */
   keepSource: boolean
 }

@@ -31,7 +31,7 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   if (facts.source.machine !== facts.destination.machine) {
     throw doesNotFit(`its machine is ${facts.destination.machine}, not ${facts.source.machine}`)
   }
-  const capabilities = await differingCapabilities(sides, wait)
+  const capabilities = await differingCapabilities(sides, options, wait)
   if (capabilities.length > 0) throw doesNotFit(`migration capability ${capabilities.join('; ')}`)
   const disks = await pairDisks(sides, options)
   if (disks.some(({ preparation }) => preparation !== undefined)) await requireVhostBlk(destination, wait)

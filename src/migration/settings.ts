@@ -3,12 +3,29 @@
 import type { Json, MigrationCapabilityStatus, WaitOptions } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { command, type SideCommand } from './commands.ts'
-import type { MigrateOptions, Side, Sides } from './options.ts'
+import type { Side, Sides, Tuning } from './options.ts'
 
-/** Capabilities that we set ourselves, so that it doesn't matter how they stand. */
-const ours: Record<Side, readonly string[]> = {
-  source: ['events', 'pause-before-switchover'],
-  destination: ['events'],
+/** Capabilities that we set ourselves, so that it doesn't matter how they stand (qapi/migration.json, MigrationCapability). */
+function capabilitiesFor(side: Side, { autoConverge, multifdChannels }: Tuning): string[] {
+  return [
+    'events',
+    ...(side === 'source' ? ['pause-before-switchover'] : []),
+    ...(side === 'source' && autoConverge === true ? ['auto-converge'] : []),
+    ...(multifdChannels === undefined ? [] : ['multifd']),
+  ]
+}
+
+/** Both sides must agree on the channels; the rest is the sender's. */
+function parametersFor(side: Side, tuning: Tuning): Record<string, Json> {
+  const { downtimeLimitMs, bandwidth, multifdChannels, multifdCompression } = tuning
+  const wanted = {
+    ...(side === 'source' && { 'downtime-limit': downtimeLimitMs, 'max-bandwidth': bandwidth }),
+    'multifd-channels': multifdChannels,
+    'multifd-compression': multifdCompression,
+  }
+  return Object.fromEntries(
+    Object.entries(wanted).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  )
 }
 
 /** What a migration changes in QEMU's migration settings, and what puts it back. */
@@ -18,28 +35,29 @@ export interface Settings {
 }
 
 /** Reads both sides' settings, and plans what has to change. Throws what QmpClient.execute throws. */
-export async function planSettings(
-  { source, destination }: Sides,
-  { downtimeLimitMs, bandwidth }: Pick<MigrateOptions, 'downtimeLimitMs' | 'bandwidth'>,
-  options: WaitOptions,
-): Promise<Settings> {
-  const wanted: Record<string, Json> = {}
-  if (downtimeLimitMs !== undefined) wanted['downtime-limit'] = downtimeLimitMs
-  if (bandwidth !== undefined) wanted['max-bandwidth'] = bandwidth
-  const parameters = parameterChanges(await source.qmp.execute('query-migrate-parameters', {}, options), wanted)
-  const settings = [
-    parameters,
-    capabilityChanges('source', await source.qmp.execute('query-migrate-capabilities', {}, options)),
-    capabilityChanges('destination', await destination.qmp.execute('query-migrate-capabilities', {}, options)),
-  ]
+export async function planSettings(sides: Sides, tuning: Tuning, options: WaitOptions): Promise<Settings> {
+  const settings: Settings[] = []
+  for (const side of ['source', 'destination'] as const) {
+    const { qmp } = sides[side]
+    const capabilities = await qmp.execute('query-migrate-capabilities', {}, options)
+    const parameters = await qmp.execute('query-migrate-parameters', {}, options)
+    settings.push(
+      capabilityChanges(side, capabilities, capabilitiesFor(side, tuning)),
+      parameterChanges(side, parameters, parametersFor(side, tuning)),
+    )
+  }
   return { apply: settings.flatMap(({ apply }) => apply), restore: settings.flatMap(({ restore }) => restore) }
 }
 
 /** The capabilities that one side has on and the other hasn't, apart from ours: QEMU's streams would not match. */
-export async function differingCapabilities({ source, destination }: Sides, options: WaitOptions): Promise<string[]> {
+export async function differingCapabilities(
+  { source, destination }: Sides,
+  tuning: Tuning,
+  options: WaitOptions,
+): Promise<string[]> {
   const onSource = await enabled(source, options)
   const onDestination = await enabled(destination, options)
-  const own = new Set([...ours.source, ...ours.destination])
+  const own = new Set([...capabilitiesFor('source', tuning), ...capabilitiesFor('destination', tuning)])
   const differing = [...onSource, ...onDestination].filter(
     (name) => !own.has(name) && onSource.has(name) !== onDestination.has(name),
   )
@@ -52,8 +70,8 @@ async function enabled({ qmp }: Vm, options: WaitOptions): Promise<Set<string>> 
 }
 
 /** The one command each that turns a side's capabilities on, and back. */
-export function capabilityChanges(side: Side, now: MigrationCapabilityStatus[]): Settings {
-  const off = now.filter(({ capability, state }) => ours[side].includes(capability) && !state)
+export function capabilityChanges(side: Side, now: MigrationCapabilityStatus[], wanted: string[]): Settings {
+  const off = now.filter(({ capability, state }) => wanted.includes(capability) && !state)
   if (off.length === 0) return { apply: [], restore: [] }
   const set = (state: boolean) =>
     command(side, 'migrate-set-capabilities', {
@@ -62,13 +80,13 @@ export function capabilityChanges(side: Side, now: MigrationCapabilityStatus[]):
   return { apply: [set(true)], restore: [set(false)] }
 }
 
-/** The one command each that sets the source's parameters, and back. */
-export function parameterChanges(now: Record<string, Json>, wanted: Record<string, Json>): Settings {
+/** The one command each that sets a side's parameters, and back. */
+export function parameterChanges(side: Side, now: Record<string, Json>, wanted: Record<string, Json>): Settings {
   const names = Object.keys(wanted).filter((name) => now[name] !== wanted[name])
   if (names.length === 0) return { apply: [], restore: [] }
   const set = (from: Record<string, Json>) =>
     command(
-      'source',
+      side,
       'migrate-set-parameters',
       Object.fromEntries(names.flatMap((name) => (from[name] === undefined ? [] : [[name, from[name]]]))),
     )

@@ -186,7 +186,19 @@ export interface MigrationInfo {
   downtime?: QapiInt
   /** Milliseconds expected while the migration runs. */
   'expected-downtime'?: QapiInt
-  ram?: { transferred: QapiInt; remaining: QapiInt; total: QapiInt }
+  ram?: {
+    transferred: QapiInt
+    remaining: QapiInt
+    total: QapiInt
+    /** Throughput in 10^6 bits per second. */
+    mbps?: number
+    /** Pages per second; known after the first round over the memory. */
+    'dirty-pages-rate'?: QapiInt
+    /** Bytes. */
+    'page-size'?: QapiInt
+    /** Bytes that went through the channels of multifd. */
+    'multifd-bytes'?: QapiInt
+  }
 }
 
 export interface MigrationCapabilityStatus {

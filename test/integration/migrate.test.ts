@@ -153,6 +153,30 @@ describe('options', () => {
     })
   })
 
+  test('--multifd, --compress and --auto-converge hold for this migration, on both sides, and no longer', async () => {
+    const source = await bench.source(image)
+    const destination = await bench.incoming()
+    const before = [await fullState(source), await fullState(destination)]
+    const options = ['--multifd', '3', '--compress', 'zlib', '--auto-converge', '--keep-source']
+    const { envelope, exitCode } = await migrate(source.socket, destination.socket, ...options)
+    expect({ exitCode, warnings: envelope.warnings }).toEqual({ exitCode: 0, warnings: [] })
+    const { ram } = await source.qmp.execute('query-migrate')
+    expect(Number(ram?.['multifd-bytes'])).toBeGreaterThan(0)
+    for (const [index, side] of [source, destination].entries()) {
+      const { capabilities, parameters } = before[index] as Awaited<ReturnType<typeof fullState>>
+      expect(await fullState(side)).toMatchObject({ capabilities, parameters })
+    }
+  })
+
+  test.each([
+    [['--multifd', '0'], /--multifd/],
+    [['--compress', 'lzma'], /--compress=lzma/],
+  ])('%j is refused', async (options, words) => {
+    const { exitCode, envelope } = await migrate('/run/none', '/run/none-either', ...options)
+    expect(exitCode).toBe(2)
+    expect(envelope.error?.message).toMatch(words)
+  })
+
   test('--dry-run prints what is sent, and changes nothing', async () => {
     const source = await bench.source(image)
     const destination = await bench.incoming()

@@ -9,8 +9,8 @@ import { diskInfo, diskNodes } from './disk.ts'
 const disk = diskInfo()
 const preparation = planPreparation({ disk, properties: {} }, diskNodes())
 const changes = [
-  capabilityChanges('source', [{ capability: 'events', state: false }]),
-  capabilityChanges('destination', [{ capability: 'events', state: false }]),
+  capabilityChanges('source', [{ capability: 'events', state: false }], ['events']),
+  capabilityChanges('destination', [{ capability: 'events', state: false }], ['events']),
 ]
 const plan = (parts: Partial<Plan> = {}): Plan => ({
   wasRunning: true,

@@ -14,20 +14,21 @@ describe('migration settings', () => {
       execute: 'migrate-set-capabilities',
       arguments: { capabilities: [{ capability: 'pause-before-switchover', state }] },
     })
-    expect(capabilityChanges('source', now)).toEqual({ apply: [set(true)], restore: [set(false)] })
+    const wanted = ['events', 'pause-before-switchover']
+    expect(capabilityChanges('source', now, wanted)).toEqual({ apply: [set(true)], restore: [set(false)] })
   })
 
   test('are left alone where nothing is to be changed', () => {
     const nothing = { apply: [], restore: [] }
-    expect(capabilityChanges('source', [on('events'), on('pause-before-switchover')])).toEqual(nothing)
-    expect(capabilityChanges('destination', [on('events'), off('pause-before-switchover')])).toEqual(nothing)
-    expect(parameterChanges({ 'downtime-limit': 300 }, { 'downtime-limit': 300 })).toEqual(nothing)
-    expect(parameterChanges({ 'downtime-limit': 300 }, {})).toEqual(nothing)
+    const now = [on('events'), off('pause-before-switchover')]
+    expect(capabilityChanges('destination', now, ['events'])).toEqual(nothing)
+    expect(parameterChanges('source', { 'downtime-limit': 300 }, { 'downtime-limit': 300 })).toEqual(nothing)
+    expect(parameterChanges('source', { 'downtime-limit': 300 }, {})).toEqual(nothing)
   })
 
   test('get back the values that they had', () => {
     const now = { 'downtime-limit': 300, 'max-bandwidth': 2n ** 60n, other: 1 }
-    const { apply, restore } = parameterChanges(now, { 'downtime-limit': 50, 'max-bandwidth': 1000 })
+    const { apply, restore } = parameterChanges('source', now, { 'downtime-limit': 50, 'max-bandwidth': 1000 })
     const set = (values: object) => ({ side: 'source', execute: 'migrate-set-parameters', arguments: values })
     expect(apply).toEqual([set({ 'downtime-limit': 50, 'max-bandwidth': 1000 })])
     expect(restore).toEqual([set({ 'downtime-limit': 300, 'max-bandwidth': 2n ** 60n })])
