@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { realpath } from 'node:fs/promises'
 import { Args, Flags } from '@oclif/core'
-import { ExitCode, VblkError } from '../errors.ts'
 import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
 import type { MigratedDisk, MigratedVm } from '../migration/result.ts'
+import { withTwoVms } from '../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { vmArgument } from '../ui/disk-text.ts'
 import { printable } from '../ui/printable.ts'
 import { pairs, table } from '../ui/table.ts'
-import { withLockedVm } from '../vm/vm.ts'
 
 const answerMs = 30_000
 
@@ -58,44 +56,32 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 
   protected override async execute(context: Context<typeof Migrate>): Promise<MigratedVm | DryRun> {
     const { flags, args, signal, timeoutMs, progress, trace } = context
-    await requireTwoVms(args.vm, args.destination)
-    const open = (side: string) => ({
+    const open = {
       timeoutMs: Math.min(timeoutMs, answerMs),
       signal,
       warn: (message: string) => progress.warn(message),
-      trace: trace && ((line: string) => trace(`${side} ${line}`)),
-    })
-    return await withLockedVm(args.vm, open('source'), (source) =>
-      withLockedVm(args.destination, open('destination'), (destination) =>
-        migrate(
-          { source, destination },
-          {
-            timeoutMs,
-            signal,
-            report: progress,
-            journal: new FileStore(),
-            dryRun: flags['dry-run'],
-            downtimeLimitMs: flags['downtime-limit'],
-            bandwidth: flags.bandwidth,
-            autoConverge: flags['auto-converge'],
-            multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
-            multifdCompression: flags.compress,
-            keepSource: flags['keep-source'] === true,
-          },
-        ),
-      ),
+      trace,
+    }
+    return await withTwoVms(args, open, (sides) =>
+      migrate(sides, {
+        timeoutMs,
+        signal,
+        report: progress,
+        journal: new FileStore(),
+        dryRun: flags['dry-run'],
+        downtimeLimitMs: flags['downtime-limit'],
+        bandwidth: flags.bandwidth,
+        autoConverge: flags['auto-converge'],
+        multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
+        multifdCompression: flags.compress,
+        keepSource: flags['keep-source'] === true,
+      }),
     )
   }
 
   protected override render(result: MigratedVm | DryRun): string {
     return 'dryRun' in result ? renderDryRun(result) : renderMigrated(result)
   }
-}
-
-async function requireTwoVms(vm: string, destination: string): Promise<void> {
-  const [a, b] = await Promise.all([vm, destination].map((path) => realpath(path).catch(() => path)))
-  if (a !== b) return
-  throw new VblkError('SAME_VM', ExitCode.Usage, `source and destination are the same: ${vm}`)
 }
 
 function renderDryRun({ commands }: DryRun): string {

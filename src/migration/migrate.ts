@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import type { DiskInfo } from '../disk/info.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import { type MigrationInfo, QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import { findProcess } from '../vm/qemu-process.ts'
@@ -28,6 +29,50 @@ export interface DryRun {
   commands: SideCommand[]
 }
 
+/** What the checks before a migration have found good. */
+export interface Preflight {
+  vm: string
+  destination: string
+  /** Whether the VM runs, and would run at the destination. */
+  running: boolean
+  disks: {
+    id: string | null
+    datapath: DiskInfo['datapath']
+    /** vblk would make it on the destination; else it is there. */
+    made: boolean
+  }[]
+}
+
+/** Makes every check that comes before a migration, and changes nothing. Throws what they throw. */
+export async function checkMigration(sides: Sides, options: Omit<MigrateOptions, 'dryRun'>): Promise<Preflight> {
+  const { wasRunning, disks } = await check(
+    sides,
+    { ...options, dryRun: true },
+    new Deadline(options.timeoutMs, options.signal),
+  )
+  return {
+    vm: sides.source.name,
+    destination: sides.destination.name,
+    running: wasRunning,
+    disks: disks.map(({ source: { id, datapath }, preparation }) => ({
+      id,
+      datapath,
+      made: preparation !== undefined,
+    })),
+  }
+}
+
+async function check(sides: Sides, options: MigrateOptions, deadline: Deadline): Promise<Plan> {
+  return await options.report
+    .step('checking source and destination', async () => {
+      await requireNoOpenMigration(options.journal, sides)
+      return await preflight(sides, { ...options, signal: deadline.signal })
+    })
+    .catch((error) => {
+      throw deadline.explain(error)
+    })
+}
+
 /**
  * Moves a VM from one QEMU to another on this host. Until the destination is told to run, whatever fails is rolled back:
  * exit codes 3, 4, 5 and 9 before the migration began, 7 from then on; 8 when it can't be told who owns the disks.
@@ -35,15 +80,7 @@ export interface DryRun {
 export async function migrate(sides: Sides, options: MigrateOptions): Promise<MigratedVm | DryRun> {
   const { report } = options
   const deadline = new Deadline(options.timeoutMs, options.signal)
-  const { signal } = deadline
-  const plan = await report
-    .step('checking source and destination', async () => {
-      await requireNoOpenMigration(options.journal, sides)
-      return await preflight(sides, { ...options, signal })
-    })
-    .catch((error) => {
-      throw deadline.explain(error)
-    })
+  const plan = await check(sides, options, deadline)
   const [vm, destination] = [sides.source.name, sides.destination.name]
   if (options.dryRun) return { dryRun: true, vm, destination, commands: planCommands(plan, exampleUri) }
 

@@ -3,10 +3,11 @@
 import { listDisks } from '../disk/info.ts'
 import { isSameSource } from '../disk/source.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import type { WaitOptions } from '../qmp/index.ts'
+import type { BlockDeviceInfo, WaitOptions } from '../qmp/index.ts'
 import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
-import type { MigrateOptions, Sides } from './options.ts'
+import { Findings } from './findings.ts'
+import type { MigrateOptions, Report, Sides } from './options.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
 import { planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
@@ -16,25 +17,34 @@ import { writeCacheFault } from './write-cache.ts'
 
 /**
  * Looks at both sides, changes nothing, and plans the migration. Throws VblkError: exit code 4 when the destination has
- * no vhost-blk device, 5 when the sides don't fit each other, 9 when a migration is under way.
+ * no vhost-blk device, 5 when the sides don't fit each other, 9 when a migration is under way; all that is found at once.
  */
 export async function preflight(sides: Sides, options: MigrateOptions): Promise<Plan> {
   const wait = { signal: options.signal }
   const { source, destination } = sides
   const facts = { source: await readFacts(source, wait), destination: await readFacts(destination, wait) }
-  checkSourceState(source.name, facts.source.status.status, await source.qmp.execute('query-migrate', {}, wait))
-  checkDestinationState(
-    destination.name,
-    facts.destination.status.status,
-    await destination.qmp.execute('query-migrate', {}, wait),
-  )
-  if (facts.source.machine !== facts.destination.machine) {
-    throw doesNotFit(`its machine is ${facts.destination.machine}, not ${facts.source.machine}`)
+  const streams = {
+    source: await source.qmp.execute('query-migrate', {}, wait),
+    destination: await destination.qmp.execute('query-migrate', {}, wait),
   }
+  const states = new Findings()
+  await states.attempt(() => checkSourceState(source.name, facts.source.status.status, streams.source))
+  await states.attempt(() =>
+    checkDestinationState(destination.name, facts.destination.status.status, streams.destination),
+  )
+  // What a QEMU in another state shows says nothing of the migration.
+  states.throwIfAny()
+
+  const findings = new Findings()
+  await findings.attempt(() => requireSame(facts.source.machine, facts.destination.machine))
   const capabilities = await differingCapabilities(sides, options, wait)
-  if (capabilities.length > 0) throw doesNotFit(`migration capability ${capabilities.join('; ')}`)
-  const disks = await pairDisks(sides, options)
-  if (disks.some(({ preparation }) => preparation !== undefined)) await requireVhostBlk(destination, wait)
+  await findings.attempt(() => {
+    if (capabilities.length > 0) throw doesNotFit(`migration capability ${capabilities.join('; ')}`)
+  })
+  const disks = await pairDisks(sides, options, findings)
+  if (disks.some(({ preparation }) => preparation !== undefined))
+    await findings.attempt(() => requireVhostBlk(destination, wait))
+  findings.throwIfAny()
   return {
     wasRunning: facts.source.status.running,
     disks,
@@ -43,30 +53,50 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   }
 }
 
-async function pairDisks({ source, destination }: Sides, { signal, report }: MigrateOptions): Promise<PlannedDisk[]> {
+function requireSame(machine: string, there: string): void {
+  if (there !== machine) throw doesNotFit(`its machine is ${there}, not ${machine}`)
+}
+
+/** Those disks whose counterparts fit, or can be made. */
+async function pairDisks(
+  { source, destination }: Sides,
+  { signal, report }: MigrateOptions,
+  findings: Findings,
+): Promise<PlannedDisk[]> {
   const wait = { signal }
   const nodes = await source.qmp.execute('query-named-block-nodes', { flat: true }, wait)
-  const theirs = await describeDisks(destination, wait)
+  const [ours, theirs] = [await describeDisks(source, wait), await describeDisks(destination, wait)]
   const pairs: PlannedDisk[] = []
-  for (const described of await describeDisks(source, wait)) {
-    const name = diskName(described.disk)
-    const here = { name, source: described.disk, properties: described.properties }
-    const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
-    if (there === undefined) {
-      const preparation = planPreparation(described, nodes)
-      // A device with an id has the same place in every QEMU's object tree.
-      pairs.push({ ...here, destination: described.disk, preparation })
-      continue
-    }
-    await checkFits(described, there)
-    if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
-      report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)
-    }
-    pairs.push({ ...here, destination: there.disk, preparation: undefined })
+  for (const described of ours) {
+    const pair = await findings.attempt(() => pairDisk(described, theirs, nodes, report))
+    if (pair !== undefined) pairs.push(pair)
   }
-  const extra = theirs.find(({ disk }) => !pairs.some((pair) => isCounterpart(pair.source, disk)))
-  if (extra !== undefined) throw doesNotFit(`it has ${diskName(extra.disk)}, which the source has not`)
+  for (const { disk } of theirs.filter((their) => !ours.some((our) => isCounterpart(our.disk, their.disk)))) {
+    await findings.attempt(() => {
+      throw doesNotFit(`it has ${diskName(disk)}, which the source has not`)
+    })
+  }
   return pairs
+}
+
+async function pairDisk(
+  described: DescribedDisk,
+  theirs: DescribedDisk[],
+  nodes: BlockDeviceInfo[],
+  report: Report,
+): Promise<PlannedDisk> {
+  const name = diskName(described.disk)
+  const here = { name, source: described.disk, properties: described.properties }
+  const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
+  if (there === undefined) {
+    // A device with an id has the same place in every QEMU's object tree.
+    return { ...here, destination: described.disk, preparation: planPreparation(described, nodes) }
+  }
+  await checkFits(described, there)
+  if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
+    report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)
+  }
+  return { ...here, destination: there.disk, preparation: undefined }
 }
 
 async function describeDisks(vm: Vm, wait: WaitOptions): Promise<DescribedDisk[]> {

@@ -5,7 +5,7 @@ import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import { attachDisk, Bench, type Full, firmwareDrives, fullState, migrate } from './migration.ts'
-import type { Qemu, QemuOptions } from './qemu.ts'
+import { type Qemu, type QemuOptions, vblk } from './qemu.ts'
 
 jest.setTimeout(120_000)
 
@@ -118,6 +118,34 @@ describe('a destination that', () => {
       message: /capability multifd is on at the destination only$/,
     })
   })
+})
+
+test('all that stands in the way is told at once, by migrate and by its preflight', async () => {
+  const destination = await bench.incoming({ plugin: false, args: ['-machine', 'pc-q35-9.2'] })
+  const capabilities = [{ capability: 'multifd', state: true }]
+  await destination.qmp.execute('migrate-set-capabilities', { capabilities })
+  const all = {
+    exitCode: 5,
+    code: 'NOT_MIGRATABLE',
+    message: /^3 things stand in the way: .*9\.2.*; .*multifd.*; .*vhost-blk/,
+  }
+  await expectRefusal(destination, all)
+  const pair = [source.socket, destination.socket]
+  const { exitCode, envelope } = await vblk(['migrate', 'preflight', ...pair])
+  expect(exitCode).toBe(5)
+  expect(envelope.error).toMatchObject({
+    code: 'NOT_MIGRATABLE',
+    details: {
+      findings: [
+        { code: 'DESTINATION_DIFFERS', exitCode: 5 },
+        { code: 'DESTINATION_DIFFERS', exitCode: 5 },
+        { code: 'NO_VHOST_BLK_DEVICE', exitCode: 4, hint: expect.any(String) },
+      ],
+    },
+  })
+  const { stdout, stderr } = await vblk(['migrate', 'preflight', ...pair], { text: true })
+  expect(stdout.trimEnd().split('\n')).toHaveLength(3)
+  expect(stderr).toMatch(/^Error: 3 things stand in the way: /m)
 })
 
 describe('a disk of the destination that', () => {
@@ -240,8 +268,8 @@ describe('a source that', () => {
     before = await fullState(source)
     await expectRefusal(await bench.start(), {
       exitCode: 5,
-      code: 'SOURCE_NOT_MIGRATABLE',
-      message: /are source and destination swapped\?$/,
+      code: 'NOT_MIGRATABLE',
+      message: /: it waits for a migration itself; are source and destination swapped\?; .*: a VM runs in it$/,
     })
   })
 

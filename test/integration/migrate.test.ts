@@ -136,6 +136,27 @@ describe('migrate', () => {
   })
 })
 
+test('preflight says what would be made, and changes nothing', async () => {
+  const source = await bench.source(image)
+  const destination = await bench.incoming()
+  const before = [await fullState(source), await fullState(destination)]
+  const { exitCode, envelope } = await vblk(['migrate', 'preflight', source.socket, destination.socket])
+  expect(exitCode).toBe(0)
+  expect(envelope).toEqual({
+    ok: true,
+    result: {
+      vm: source.socket,
+      destination: destination.socket,
+      running: true,
+      disks: [{ id: 'd1', datapath: 'idle', made: true }],
+    },
+    warnings: [],
+  })
+  const { stdout } = await vblk(['migrate', 'preflight', source.socket, destination.socket], { text: true })
+  expect(stdout).toMatch(/ can be moved to .*\n\nDISK .*\nd1 +idle +will be made\n$/)
+  expect([await fullState(source), await fullState(destination)]).toEqual(before)
+})
+
 describe('options', () => {
   test('--keep-source leaves a source that cannot be resumed', async () => {
     const source = await bench.source(image)

@@ -96,6 +96,7 @@ const failures: [line: string, exitCode: number, code: string, stderr: RegExp][]
   ['stats DIR/vm.sock x', 3, 'DISK_NOT_FOUND', /^Error: DIR\/vm\.sock has no virtio disk with the id x\n/],
   ['events DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
   ['migrate DIR/vm.sock DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
+  ['migrate preflight DIR/vm.sock DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
   ['migrate status x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
   ['migrate history x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
   [
@@ -174,7 +175,16 @@ test('no command is left out', () => {
   const isOf = (id: string) => (line: string) => line === id || line.startsWith(`${id} `)
   expect(ids.filter((id) => !failures.some(([line]) => isOf(id)(line)))).toEqual([])
   // What needs a host with the module, minutes, or a second QEMU is shown at work in tests of its own.
-  const elsewhere = ['doctor', 'device build', 'events', 'module build', 'module install', 'module load', 'module sign']
+  const elsewhere = [
+    'doctor',
+    'device build',
+    'events',
+    'module build',
+    'module install',
+    'module load',
+    'module sign',
+    'migrate preflight',
+  ]
   const missing = ids.filter((id) => !successes.some(([line]) => isOf(id)(line)))
   expect(missing.sort()).toEqual([...elsewhere, 'module upgrade'].sort())
 })

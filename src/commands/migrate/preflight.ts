@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { Args } from '@oclif/core'
+import type { VblkError } from '../../errors.ts'
+import type { Finding } from '../../migration/findings.ts'
+import { FileStore } from '../../migration/journal/store.ts'
+import { checkMigration, type Preflight } from '../../migration/migrate.ts'
+import { withTwoVms } from '../../migration/with-two-vms.ts'
+import { BaseCommand, type Context } from '../../ui/base-command.ts'
+import { vmArgument } from '../../ui/disk-text.ts'
+import { printable } from '../../ui/printable.ts'
+import { table } from '../../ui/table.ts'
+
+export default class MigratePreflight extends BaseCommand<Preflight> {
+  static override summary = 'find out whether a VM can be moved to another QEMU, and change nothing'
+
+  static override description =
+    `Makes all checks that "vblk migrate" makes before the first byte, and tells at once what stands in the way.
+The exit code is that of the first thing found.`
+
+  static override examples = [
+    '<%= config.bin %> migrate preflight /run/vm1.qmp /run/vm1-new.qmp',
+    '<%= config.bin %> migrate preflight /run/vm1.qmp /run/vm1-new.qmp --json',
+  ]
+
+  static override args = {
+    vm: vmArgument(),
+    destination: Args.string({ description: 'path of the QMP socket of the QEMU that would take it', required: true }),
+  }
+
+  static override defaultTimeout = 30
+
+  protected override async execute(context: Context<typeof MigratePreflight>): Promise<Preflight> {
+    const { args, signal, timeoutMs, progress, trace } = context
+    const open = { timeoutMs, signal, warn: (message: string) => progress.warn(message), trace }
+    return await withTwoVms(args, open, (sides) =>
+      checkMigration(sides, { timeoutMs, signal, report: progress, journal: new FileStore(), keepSource: false }),
+    )
+  }
+
+  protected override render({ vm, destination, disks }: Preflight): string {
+    const verdict = printable(`${vm} can be moved to ${destination}`)
+    if (disks.length === 0) return verdict
+    const rows = table(disks, [
+      { header: 'DISK', value: ({ id }) => id ?? '-' },
+      { header: 'DATAPATH', value: ({ datapath }) => datapath },
+      { header: 'ON THE DESTINATION', value: ({ made }) => (made ? 'will be made' : 'there') },
+    ])
+    return `${verdict}\n\n${rows}`
+  }
+
+  protected override renderFailure({ details }: VblkError): string {
+    const findings = (details?.findings ?? []) as Finding[]
+    return findings.map(({ message, hint }) => printable(hint === null ? message : `${message} (${hint})`)).join('\n')
+  }
+}

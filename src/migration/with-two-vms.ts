@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { realpath } from 'node:fs/promises'
+import { ExitCode, VblkError } from '../errors.ts'
+import { withLockedVm } from '../vm/vm.ts'
+import type { Sides } from './options.ts'
+
+export interface TwoVmsOptions {
+  timeoutMs: number
+  signal: AbortSignal
+  warn: (message: string) => void
+  /** Hears the traffic with both, each line with its side in front. */
+  trace: ((line: string) => void) | undefined
+}
+
+/**
+ * Opens the two QEMUs of a migration for changes, and closes them after use. Throws what withLockedVm throws, and VblkError
+ * (exit code 2) if both names are of one socket.
+ */
+export async function withTwoVms<T>(
+  names: { vm: string; destination: string },
+  { trace, ...options }: TwoVmsOptions,
+  use: (sides: Sides) => Promise<T>,
+): Promise<T> {
+  await requireTwo(names.vm, names.destination)
+  const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
+  return await withLockedVm(names.vm, open('source'), (source) =>
+    withLockedVm(names.destination, open('destination'), (destination) => use({ source, destination })),
+  )
+}
+
+async function requireTwo(vm: string, destination: string): Promise<void> {
+  const [a, b] = await Promise.all([vm, destination].map((path) => realpath(path).catch(() => path)))
+  if (a !== b) return
+  throw new VblkError('SAME_VM', ExitCode.Usage, `source and destination are the same: ${vm}`)
+}
