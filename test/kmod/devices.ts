@@ -16,7 +16,7 @@ export async function makeNullBlk(lab: Lab, name: string, settings: Record<strin
   const found = await lab.check([
     'sh',
     '-c',
-    'for i in $(seq 100); do for f in "$@"; do if [ -b "$f" ]; then echo "$f"; exit; fi; done; sleep 0.05; done',
+    'for i in $(seq 600); do for f in "$@"; do if [ -b "$f" ]; then echo "$f"; exit; fi; done; sleep 0.05; done',
     'sh',
     `/dev/${name}`,
     `/dev/nullb${index}`,
@@ -74,7 +74,7 @@ export async function makeScsiDebug(lab: Lab, settings: Record<string, number>):
   const found = await lab.check([
     'sh',
     '-c',
-    'for i in $(seq 100); do for f in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do ' +
+    'for i in $(seq 600); do for f in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do ' +
       'n=/dev/$(basename "$f"); if [ -b "$n" ]; then echo "$n"; exit; fi; done; sleep 0.05; done',
   ])
   if (!found) throw new Error('scsi_debug got no device node')

@@ -5,11 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIZE (4 * MIB)
@@ -243,24 +243,26 @@ static void no_blocking(void)
 	for (int direct = 0; direct < 2; direct++) {
 		int fd = open(test_slow, O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
 		struct vm *vm = vm_open(1, FEATURES);
-		struct timespec start, end;
-		long ms;
+		long ms = LONG_MAX;
 
 		CHECK(fd >= 0, "%s: %s", test_slow, strerror(errno));
-		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 		vm_configure(vm, 32 * MIB, 0, 0);
 		EQUAL(vm_backend(vm, 0, fd), 0, "SET_BACKEND");
-		clock_gettime(CLOCK_MONOTONIC, &start);
-		/* A megabyte apart: read-ahead must not serve them. */
-		for (int i = 0; i < COUNT; i++)
-			start_request(vm, 0, i, VIRTIO_BLK_T_IN, i * 1940, DATA + i * LENGTH, LENGTH);
-		kick(vm, 0);
-		for (int i = 0; i < COUNT; i++)
-			must_reap(vm, 0);
-		clock_gettime(CLOCK_MONOTONIC, &end);
-		ms = (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000;
-		CHECK(ms >= SLOW_MS && ms < COUNT * SLOW_MS / 2, "%s: %d reads of %d ms took %ld ms",
-		      direct ? "direct" : "buffered", COUNT, SLOW_MS, ms);
+		/* One by one they take as long every time; a busy machine is slow only now and then. */
+		for (int attempt = 0; attempt < 5 && ms >= COUNT * SLOW_MS / 2; attempt++) {
+			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+			ms = now_ms();
+			/* A megabyte apart: read-ahead must not serve them. */
+			for (int i = 0; i < COUNT; i++)
+				start_request(vm, 0, i, VIRTIO_BLK_T_IN, i * 1940, DATA + i * LENGTH, LENGTH);
+			kick(vm, 0);
+			for (int i = 0; i < COUNT; i++)
+				must_reap(vm, 0);
+			ms = now_ms() - ms;
+			CHECK(ms >= SLOW_MS - 1, "%d reads of %d ms took %ld ms", COUNT, SLOW_MS, ms);
+		}
+		CHECK(ms < COUNT * SLOW_MS / 2, "%s: %d reads of %d ms took %ld ms", direct ? "direct" : "buffered", COUNT,
+		      SLOW_MS, ms);
 		vm_close(vm);
 		close(fd);
 	}

@@ -79,7 +79,7 @@ static unsigned int fail_read(struct vm *vm, unsigned int queue, unsigned int sl
 	unsigned int head = start_request(vm, queue, slot, VIRTIO_BLK_T_IN, BAD_SECTOR, DATA + slot * PAGE, 4096);
 
 	kick(vm, queue);
-	CHECK(event_came(event, 5000), "no HELD event for request %u; status %#x", slot, status_of(vm, queue, slot));
+	CHECK(event_came(event, SOON_MS), "no HELD event for request %u; status %#x", slot, status_of(vm, queue, slot));
 	return head;
 }
 
@@ -143,16 +143,15 @@ static void hold_fail(void)
 	unsigned int heads[3];
 
 	set_bad_sectors(true);
+	/* Fetched at one go: the first to fail keeps back what comes later. */
+	EQUAL(vm_pause(vm, 0, 1), 0, "PAUSE");
 	for (unsigned int i = 0; i < 3; i++)
 		heads[i] = start_request(vm, 0, i, i == 1 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, BAD_SECTOR, DATA + i * PAGE,
 					 4096);
-	kick(vm, 0);
-	for (int waited = 0; waited < 5000 && vm_stats(vm, 0).held < 3; waited += 10)
-		usleep(10000);
+	EQUAL(vm_pause(vm, 0, 0), 0, "PAUSE off");
 	for (int round = 0; round < 2; round++) {
-		CHECK(event_came(event, 5000), "no HELD event in round %d", round);
-		for (int waited = 0; waited < 5000 && vm_stats(vm, 0).held < 3; waited += 10)
-			usleep(10000);
+		CHECK(event_came(event, SOON_MS), "no HELD event in round %d", round);
+		await_held(vm, 0, 3);
 		EQUAL(vm_held(vm, 0, held, 2), 3, "held requests with room for two");
 		EQUAL(held[2].type, 0, "the entry behind the room");
 		EQUAL(vm_held(vm, 0, held, 4), 3, "held requests");
@@ -235,7 +234,7 @@ static void hold_enospc(void)
 		/* Its blocks are freed when the last descriptor goes, however this case ends. */
 		snprintf(path, sizeof(path), "%s/filler", test_dir);
 		CHECK(!unlink(path), "%s: %s", path, strerror(errno));
-		CHECK(event_came(event, 10000), "no HELD event for a write to a full file system, status %#x",
+		CHECK(event_came(event, SOON_MS), "no HELD event for a write to a full file system, status %#x",
 		      status_of(vm, 0, 0));
 		EQUAL(vm_held(vm, 0, &held, 1), 1, "held requests");
 		EQUAL(held.error, ENOSPC, "error");

@@ -198,6 +198,8 @@ static void broken_ring(void)
 		struct vring_used_elem used;
 
 		EQUAL(request(vm, 0, VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK, "a read before");
+		/* Seen when it is broken, not before. */
+		EQUAL(vm_pause(vm, 0, 1), 0, "PAUSE");
 		start_request(vm, 0, 0, VIRTIO_BLK_T_IN, 0, DATA, 512);
 		switch (kind) {
 		case 0: /* the index runs ahead of the ring */
@@ -215,7 +217,7 @@ static void broken_ring(void)
 			ring->avail->ring[1] = RING_NUM;
 			break;
 		}
-		kick(vm, 0);
+		EQUAL(vm_pause(vm, 0, 0), 0, "PAUSE off");
 		CHECK(!reap(vm, 0, &used, 300), "broken ring %d: it was answered", kind);
 		EQUAL(vm_backend(vm, 0, -1), 0, "stopping");
 		ring_reset(vm, 0);
@@ -254,14 +256,14 @@ static void event_idx(void)
 	/* The first answer after a start always calls; the call may come later than the used index. */
 	start_request(vm, 0, 0, VIRTIO_BLK_T_IN, 0, DATA, 512);
 	kick(vm, 0);
-	CHECK(poll(&call, 1, 5000) == 1 && read(ring->call, &calls, sizeof(calls)) > 0, "no call at the first");
+	CHECK(poll(&call, 1, SOON_MS) == 1 && read(ring->call, &calls, sizeof(calls)) > 0, "no call at the first");
 	must_reap(vm, 0);
 	/* Asked to call at the fourth, it doesn't at the two before. */
 	*used_event = 3;
 	for (int i = 1; i < 3; i++) {
 		start_request(vm, 0, i, VIRTIO_BLK_T_IN, 0, DATA, 512);
 		kick(vm, 0);
-		for (int wait = 0; wait < 1000 && __atomic_load_n(&ring->used->idx, __ATOMIC_SEQ_CST) != i + 1; wait++)
+		for (int wait = 0; wait < SOON_MS && __atomic_load_n(&ring->used->idx, __ATOMIC_SEQ_CST) != i + 1; wait++)
 			usleep(1000);
 		EQUAL(ring->used->idx, i + 1, "used index");
 		usleep(20000);
@@ -270,7 +272,7 @@ static void event_idx(void)
 	start_request(vm, 0, 3, VIRTIO_BLK_T_IN, 0, DATA, 512);
 	kick(vm, 0);
 	for (int i = 1; i < 4; i++)
-		CHECK(reap(vm, 0, &used, 5000), "no call at the fourth");
+		CHECK(reap(vm, 0, &used, SOON_MS), "no call at the fourth");
 	/* And it asks to be kicked at the next. */
 	memcpy(&avail_event, &ring->used->ring[RING_NUM], sizeof(avail_event));
 	EQUAL(avail_event, 4, "avail_event");

@@ -225,6 +225,18 @@ int vm_pause(struct vm *vm, uint32_t queue, uint32_t paused)
 	return vm_ioctl(vm, VHOST_BLK_PAUSE, &arg);
 }
 
+void await_inflight(struct vm *vm, unsigned int queue, unsigned int count)
+{
+	for (long start = now_ms(); vm_stats(vm, queue).inflight < count; usleep(1000))
+		CHECK(now_ms() - start < SOON_MS, "%u requests in flight instead of %u", vm_stats(vm, queue).inflight, count);
+}
+
+void await_held(struct vm *vm, unsigned int queue, unsigned int count)
+{
+	for (long start = now_ms(); vm_stats(vm, queue).held < count; usleep(1000))
+		CHECK(now_ms() - start < SOON_MS, "%u requests held instead of %u", vm_stats(vm, queue).held, count);
+}
+
 unsigned int vm_held(struct vm *vm, unsigned int queue, struct vhost_blk_held *entries, unsigned int room)
 {
 	struct vhost_blk_held_list list = { .queue = queue, .count = room, .entries = (uintptr_t)entries };
@@ -323,7 +335,7 @@ struct vring_used_elem must_reap(struct vm *vm, unsigned int queue)
 {
 	struct vring_used_elem used;
 
-	CHECK(reap(vm, queue, &used, 10000), "no answer within ten seconds");
+	CHECK(reap(vm, queue, &used, SOON_MS), "no answer within %d ms", SOON_MS);
 	return used;
 }
 

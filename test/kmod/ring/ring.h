@@ -31,6 +31,9 @@
 #define GUEST_END (BORDER + REGION_SIZE)
 #define DATA (GUEST_BASE + 4 * MIB)
 
+/* What must come comes within this, however slow the machine. */
+#define SOON_MS 30000
+
 #define MAX_QUEUES 8
 #define RING_NUM 128
 
@@ -106,6 +109,9 @@ int vm_event(struct vm *vm, uint32_t event);
 bool event_came(int event, int timeout_ms);
 /* VHOST_BLK_PAUSE; returns 0 or the error. */
 int vm_pause(struct vm *vm, uint32_t queue, uint32_t paused);
+/* Waits until so many requests or more are in flight, or held. */
+void await_inflight(struct vm *vm, unsigned int queue, unsigned int count);
+void await_held(struct vm *vm, unsigned int queue, unsigned int count);
 /* VHOST_BLK_GET_HELD: returns how many are held; fills up to room entries. */
 unsigned int vm_held(struct vm *vm, unsigned int queue, struct vhost_blk_held *entries, unsigned int room);
 /* VHOST_GET_VRING_BASE: the next index of the available ring to be served. */
@@ -120,7 +126,7 @@ unsigned int submit(struct vm *vm, unsigned int queue, const struct seg *segs, u
 void kick(struct vm *vm, unsigned int queue);
 /* Waits for the next used element; false after timeout_ms. */
 bool reap(struct vm *vm, unsigned int queue, struct vring_used_elem *used, int timeout_ms);
-/* The same, which must come within ten seconds. */
+/* The same, which must come soon. */
 struct vring_used_elem must_reap(struct vm *vm, unsigned int queue);
 
 /*

@@ -205,13 +205,15 @@ static void fair_share(void)
 	vm_configure(vm, SIZE, 0, 0);
 	for (unsigned int q = 0; q < 2; q++)
 		EQUAL(vm_backend(vm, q, fd), 0, "SET_BACKEND");
-	usleep(50000);
+	/* The worker has looked at both after their start, the flooded one first, and has let go of them. */
+	EQUAL(request(vm, 1, VIRTIO_BLK_T_GET_ID, 0, DATA, 20), VIRTIO_BLK_S_OK, "GET_ID");
+	vm_base(vm, 1);
 	put_header(vm, header_address(0, 0), VIRTIO_BLK_T_GET_ID, 0);
 	__atomic_store_n(&avail->idx, NUM, __ATOMIC_SEQ_CST);
 	start_request(vm, 1, 0, VIRTIO_BLK_T_OUT, 0, used_at, PAGE);
 	kick(vm, 1);
 	must_reap(vm, 1);
-	for (int waited = 0; waited < 5000 && __atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) != NUM; waited += 10)
+	for (int waited = 0; waited < SOON_MS && __atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) != NUM; waited += 10)
 		usleep(10000);
 	EQUAL(used->idx, NUM, "answered requests of the flooded queue");
 	backend_read(&backends[3], 0, block, sizeof(block));
