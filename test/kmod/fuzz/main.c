@@ -212,23 +212,23 @@ static void await(pid_t child, const struct life *life, int output, char *why, s
 	snprintf(why, size, "it ended with status %#x", status);
 }
 
-static void say_to_kernel_log(const struct life *life)
+static void say_to_kernel_log(unsigned long seed, const struct life *life)
 {
 	FILE *file = fopen("/dev/kmsg", "w");
 
 	if (!file)
 		return;
-	fprintf(file, "fuzz: life %u\n", life->index);
+	fprintf(file, "fuzz: seed %lu life %u\n", seed, life->index);
 	fclose(file);
 }
 
-static bool one_life(const struct life *life)
+static bool one_life(unsigned long seed, const struct life *life)
 {
 	char why[1024] = "";
 	int pipes[2];
 	pid_t child;
 
-	say_to_kernel_log(life);
+	say_to_kernel_log(seed, life);
 	image_remember(life->hostile_image);
 	snprintf(shared->doing, sizeof(shared->doing), "opening");
 	fflush(stdout);
@@ -338,7 +338,7 @@ int main(int argc, char **argv)
 	for (unsigned int i = first; ok && done() < count && now_ms() - start < seconds * 1000; i++) {
 		struct life life = plan_life(seed, i);
 
-		ok = one_life(&life);
+		ok = one_life(seed, &life);
 		lives++;
 		killed += life.kill;
 		if (single)
