@@ -34,10 +34,13 @@ async function logged(): Promise<string> {
   return await makeDm(lab, name, `0 ${await sectorsOf(lab, device)} log-writes ${device} ${log}\n`)
 }
 
+/** How often a flush comes: each is a point to look at, and a long run wants a hundred of them and more. */
+const flushEvery = process.env.VBLK_LONG ? '6' : '25'
+
 const load = (file: string, args: string[]) =>
   runLoad(lab, [
     ...['--file', file, '--state', state, '--fresh', '--size', `${diskSize}`, '--requests', '800', '--depth', '16'],
-    ...['--flush-every', '25', '--marks', name, '--checkpoints', checkpoints, ...args],
+    ...['--flush-every', flushEvery, '--marks', name, '--checkpoints', checkpoints, ...args],
   ])
 
 interface Replayed {
