@@ -3,12 +3,12 @@
 import { Args, Flags } from '@oclif/core'
 import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
-import type { MigratedDisk, MigratedVm } from '../migration/result.ts'
+import type { MigratedVm } from '../migration/result.ts'
 import { withTwoVms } from '../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { vmArgument } from '../ui/disk-text.ts'
-import { printable } from '../ui/printable.ts'
-import { pairs, table } from '../ui/table.ts'
+import { renderDryRun, renderMigrated } from '../ui/migration-text.ts'
+import { tuningFlags, tuningOf } from '../ui/tuning-flags.ts'
 
 const answerMs = 30_000
 
@@ -33,21 +33,7 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
   }
 
   static override flags = {
-    'downtime-limit': Flags.integer({
-      description: 'longest time that the guest may stand still, in milliseconds',
-      helpValue: 'MS',
-      min: 1,
-      max: 2_000_000,
-    }),
-    bandwidth: Flags.integer({ description: 'bytes per second that may be sent', helpValue: 'BYTES', min: 1 }),
-    'auto-converge': Flags.boolean({
-      description: "slow the guest's processors down if its memory changes faster than it is sent",
-    }),
-    multifd: Flags.integer({ description: 'send memory through N channels at once', helpValue: 'N', min: 1, max: 255 }),
-    compress: Flags.string({
-      description: "compress what goes through --multifd's channels (2 unless that says more); zstd where QEMU has it",
-      options: ['zlib', 'zstd'],
-    }),
+    ...tuningFlags,
     'keep-source': Flags.boolean({ description: "leave the source's QEMU there, stopped, instead of ending it" }),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
   }
@@ -69,11 +55,7 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
         report: progress,
         journal: new FileStore(),
         dryRun: flags['dry-run'],
-        downtimeLimitMs: flags['downtime-limit'],
-        bandwidth: flags.bandwidth,
-        autoConverge: flags['auto-converge'],
-        multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
-        multifdCompression: flags.compress,
+        ...tuningOf(flags),
         keepSource: flags['keep-source'] === true,
       }),
     )
@@ -82,31 +64,4 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
   protected override render(result: MigratedVm | DryRun): string {
     return 'dryRun' in result ? renderDryRun(result) : renderMigrated(result)
   }
-}
-
-function renderDryRun({ commands }: DryRun): string {
-  return commands
-    .map(({ side, execute, arguments: args }) => `${side}: ${printable(JSON.stringify({ execute, arguments: args }))}`)
-    .join('\n')
-}
-
-function renderMigrated({ destination, status, downtimeMs, totalMs, ramBytes, disks, source }: MigratedVm): string {
-  const facts = pairs([
-    ['VM', `${status} on ${destination}`],
-    ['downtime', downtimeMs === null ? '-' : `${downtimeMs.toFixed(1)} ms`],
-    ['migration', `${totalMs} ms, ${(ramBytes / 2 ** 20).toFixed(1)} MiB sent`],
-    ['source', source === 'quit' ? 'ended' : 'kept, stopped: never start it again while the destination is there'],
-  ])
-  if (disks.length === 0) return facts
-  const rows = table<MigratedDisk>(disks, [
-    { header: 'DISK', value: ({ id }) => id ?? '-' },
-    { header: 'DATAPATH', value: ({ datapath }) => change(datapath.before, datapath.after) },
-    { header: 'WRITE CACHE', value: ({ writeCache }) => change(writeCache.before, writeCache.after) },
-    { header: 'REASON', value: ({ reason }) => reason ?? '' },
-  ])
-  return `${facts}\n\n${rows}`
-}
-
-function change(before: string | null, after: string | null): string {
-  return `${before ?? '?'} -> ${after ?? '?'}`
 }

@@ -26,12 +26,13 @@ const pollMs = 50
  */
 export async function finish(sides: Sides, plan: Remains, report: Report): Promise<Finish> {
   return await report.step('ending the source', async () => {
-    const source = await settle(sides, plan, report)
+    const source = await endSource(sides, plan, report)
     return { source, disks: await readDisks(sides.destination, plan, report) }
   })
 }
 
-async function settle(sides: Sides, plan: Remains, report: Report): Promise<Finish['source']> {
+/** Puts the settings back and ends the source's QEMU, unless it is to be kept. */
+export async function endSource(sides: Sides, plan: Remains, report: Report): Promise<Finish['source']> {
   for (const command of endCommands(plan)) {
     const vm = sides[command.side]
     try {
@@ -52,7 +53,8 @@ async function awaitClose({ qmp }: Vm): Promise<void> {
   events.close()
 }
 
-async function readDisks(destination: Vm, plan: Remains, report: Report): Promise<Finish['disks']> {
+/** The destination's disks, once the kernel has had time to take over. */
+export async function readDisks(destination: Vm, plan: Remains, report: Report): Promise<Finish['disks']> {
   try {
     await awaitKernel(destination, plan)
     const found = await listDisks(destination, { timeoutMs: answerMs })

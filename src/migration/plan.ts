@@ -27,6 +27,12 @@ export interface Plan {
   keepSource: boolean
 }
 
+/** A plan whose disks are made and whose settings are set. */
+export interface ReadyPlan extends Omit<Plan, 'disks' | 'settings'> {
+  disks: (Omit<PlannedDisk, 'preparation'> & { preparation: Pick<Preparation, 'id'> | undefined })[]
+  settings: Pick<Settings, 'restore'>
+}
+
 /** What of a plan must be known to roll back or to finish: as much as a journal keeps. */
 export interface Remains {
   wasRunning: boolean

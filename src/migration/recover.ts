@@ -3,24 +3,23 @@
 import { rmdir, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import { ExitCode, VblkError } from '../errors.ts'
-import { QmpClient, QmpCommandError, type StatusInfo } from '../qmp/index.ts'
+import { QmpCommandError, type StatusInfo } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { isChannelDir } from './channel.ts'
+import { type Found, vmOf } from './find-sides.ts'
 import { finish } from './finish.ts'
 import { Journal } from './journal/journal.ts'
-import type { MigrationRecord, Party } from './journal/record.ts'
+import type { MigrationRecord } from './journal/record.ts'
 import type { JournalStore } from './journal/store.ts'
-import { undoPreparation } from './migrate.ts'
+import { undoPreparation } from './make-ready.ts'
 import type { Report, Side, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Remains } from './plan.ts'
+import { remainsOf } from './remains.ts'
 import { rollBack } from './rollback.ts'
 import { runDestination } from './run.ts'
 import { readStandstill } from './standstill.ts'
 import { writeCacheFault } from './write-cache.ts'
-
-/** A side of a migration, as `recover` finds it: there, certainly ended, or nobody can tell. */
-export type Found = { vm: Vm } | 'gone' | { unreachable: string }
 
 export interface RecoverOptions {
   journal: JournalStore
@@ -28,6 +27,8 @@ export interface RecoverOptions {
   found: Record<Side, Found>
   /** What the user knows of a destination that has ended after `commit`: whether the VM may have run there. */
   destinationRan?: boolean | undefined
+  /** Why the migration ends, for the journal; that it was left, unless given. */
+  why?: string
 }
 
 export interface Recovered {
@@ -50,7 +51,7 @@ const answerMs = 10_000
  * when a side is out of reach and nobody has vouched for its end, or when a step fails; then it can be done again.
  */
 export async function recover(record: MigrationRecord, options: RecoverOptions): Promise<Recovered> {
-  const { found, report, destinationRan } = options
+  const { found, report, destinationRan, why = `left in phase ${record.phase}` } = options
   for (const side of ['source', 'destination'] as const) {
     const there = found[side]
     if (typeof there === 'object' && 'unreachable' in there) throw outOfReach(record, side, there.unreachable)
@@ -64,6 +65,7 @@ export async function recover(record: MigrationRecord, options: RecoverOptions):
     sides: { source: vmOf(found.source, record.source), destination: vmOf(found.destination, record.destination) },
     isThere: { source: found.source !== 'gone', destination: found.destination !== 'gone' },
     destinationRan,
+    why,
   }
   const recovered = record.owner === 'source' ? await toSource(recovery) : await toDestination(recovery)
   await removeChannel(record)
@@ -78,14 +80,16 @@ interface Recovery {
   sides: Sides
   isThere: Record<Side, boolean>
   destinationRan: boolean | undefined
+  why: string
 }
 
 /** The destination was never told to run, and is not from now on: before `commit` nobody does. */
 async function toSource(recovery: Recovery): Promise<Recovered> {
-  const { record, journal, report, plan, sides, isThere } = recovery
-  const cause = new VblkError('LEFT', ExitCode.RolledBack, `migration ${record.id} was left in phase ${record.phase}`)
+  const { record, journal, report, plan, sides, isThere, why } = recovery
+  const cause = new VblkError('LEFT', ExitCode.RolledBack, `migration ${record.id}: ${why}`)
   if (!isThere.source) return await withoutSource(recovery)
-  if (record.phase === 'prepare' && isThere.destination && (await hasNoStream(sides.destination))) {
+  const onlyReady = record.phase === 'prepare' || record.phase === 'prepared'
+  if (onlyReady && isThere.destination && (await hasNoStream(sides.destination))) {
     await undoPreparation(sides, plan, report, journal, cause)
     return await ended(recovery, 'source', plan.wasRunning ? 'running' : 'stopped', 'the VM was never moved')
   }
@@ -136,7 +140,9 @@ async function toDestination(recovery: Recovery): Promise<Recovered> {
       undefined,
     )
   }
-  if (plan.wasRunning && status.status === 'paused' && record.phase !== 'finish' && !(await hasImages(recovery))) {
+  // In later phases it has been told: who has stopped it since wants that.
+  const wasTold = record.phase === 'moved' || record.phase === 'finish'
+  if (plan.wasRunning && status.status === 'paused' && !wasTold && !(await hasImages(recovery))) {
     await startDestination(recovery)
     status = await readStatus(sides.destination)
   }
@@ -175,9 +181,9 @@ async function startDestination({ sides, plan, report, journal, isThere }: Recov
 }
 
 async function ended(recovery: Recovery, owner: Side, vm: Recovered['vm'], message: string): Promise<Recovered> {
-  const { record, journal, report } = recovery
+  const { record, journal, report, why } = recovery
   if (journal.record.outcome === null) {
-    const outcome = { vm, error: `left in phase ${record.phase}`, downtimeMs: null }
+    const outcome = { vm, error: why, downtimeMs: record.downtimeMs ?? null }
     await journal.close(owner === 'source' ? 'rolled-back' : 'done', outcome, (text) => report.warn(text))
   }
   return { id: record.id, owner, ownerName: record[owner].name, vm: journal.record.outcome?.vm ?? vm, message }
@@ -209,26 +215,6 @@ const readStatus = ({ qmp }: Vm): Promise<StatusInfo> => qmp.execute('query-stat
 
 async function quit({ qmp }: Vm): Promise<void> {
   await qmp.execute('quit', {}, { timeoutMs: answerMs })
-}
-
-/** A VM that is gone looks like one whose monitor has closed. */
-function vmOf(found: Found, { name }: Party): Vm {
-  return typeof found === 'object' && 'vm' in found ? found.vm : { name, qmp: new QmpClient({ path: name }) }
-}
-
-/** What the record says of the plan. */
-export function remainsOf({ wasRunning, keepSource, disks, restore }: MigrationRecord): Remains {
-  return {
-    wasRunning,
-    keepSource,
-    settings: { restore: restore as Remains['settings']['restore'] },
-    disks: disks.map(({ name, id, bus, addr, datapath, sourcePath, destinationPath, made }) => ({
-      name,
-      source: { id, bus, addr, datapath, path: sourcePath },
-      destination: { path: destinationPath },
-      preparation: made && id !== null ? { id } : undefined,
-    })),
-  }
 }
 
 /** Only an empty folder of a channel's name goes: a record must not lead to anything else. */

@@ -3,9 +3,9 @@
 import type { Datapath, WriteCache } from '../disk/info.ts'
 import type { RunState } from '../qmp/index.ts'
 import type { Finish } from './finish.ts'
+import type { Moved } from './move.ts'
 import type { Sides } from './options.ts'
-import type { Plan } from './plan.ts'
-import type { Switchover } from './switchover.ts'
+import type { ReadyPlan } from './plan.ts'
 
 export interface MigratedDisk {
   id: string | null
@@ -36,9 +36,8 @@ export interface MigratedVm {
 
 export function migratedVm(
   { source, destination }: Sides,
-  plan: Plan,
-  { migration, disks: saved, status }: Switchover & { status: RunState },
-  downtimeMs: number | null,
+  plan: ReadyPlan,
+  { migration, disks: saved, status, downtimeMs }: Moved,
   finish: Finish,
 ): MigratedVm {
   return {

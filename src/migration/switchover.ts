@@ -8,7 +8,7 @@ import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import type { Journal } from './journal/journal.ts'
 import type { Report, Sides } from './options.ts'
-import { continueCommand, type Plan } from './plan.ts'
+import { continueCommand, type ReadyPlan } from './plan.ts'
 import { readStandstill, requireStopped, type StoppedDisk, whyRunning } from './standstill.ts'
 import { awaitStatus } from './status.ts'
 import { writeCacheFault } from './write-cache.ts'
@@ -26,7 +26,7 @@ export interface Switchover {
  */
 export async function switchOver(
   sides: Sides,
-  plan: Plan,
+  plan: ReadyPlan,
   report: Report,
   journal: Journal,
   signal: AbortSignal,
@@ -49,7 +49,7 @@ export async function switchOver(
 }
 
 /** Other monitors can plug and unplug while the memory is on its way. */
-async function requireSameDisks(source: Vm, { disks }: Plan, wait: WaitOptions): Promise<void> {
+async function requireSameDisks(source: Vm, { disks }: ReadyPlan, wait: WaitOptions): Promise<void> {
   const devices = await Promise.all([peripheral, peripheralAnon].map((path) => listChildren(source, path, wait)))
   const now = devices
     .flat()
@@ -65,7 +65,12 @@ async function requireSameDisks(source: Vm, { disks }: Plan, wait: WaitOptions):
  * The last look before the point of no return: the destination has all of the VM, stands still, has not taken the images,
  * and each disk's write cache is what it was on the source.
  */
-async function verifyDestination(destination: Vm, plan: Plan, saved: StoppedDisk[], wait: WaitOptions): Promise<void> {
+async function verifyDestination(
+  destination: Vm,
+  plan: ReadyPlan,
+  saved: StoppedDisk[],
+  wait: WaitOptions,
+): Promise<void> {
   const places = plan.disks.map(({ name, destination: { path } }) => ({ name, path }))
   const [status, nodes, loaded] = await Promise.all([
     destination.qmp.execute('query-status', {}, wait),

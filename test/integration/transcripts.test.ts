@@ -97,6 +97,14 @@ const failures: [line: string, exitCode: number, code: string, stderr: RegExp][]
   ['events DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
   ['migrate DIR/vm.sock DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
   ['migrate preflight DIR/vm.sock DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
+  ['migrate prepare DIR/vm.sock DIR/none.sock', 3, 'NO_SUCH_SOCKET', /^Error: DIR\/none\.sock: no such socket\n$/],
+  ['migrate run', 3, 'MIGRATION_NOT_FOUND', /^Error: no migration is open\nHint: begin one: vblk migrate prepare\n$/],
+  [
+    'migrate finish',
+    3,
+    'MIGRATION_NOT_FOUND',
+    /^Error: no migration is open\nHint: begin one: vblk migrate prepare\n$/,
+  ],
   ['migrate status x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
   ['migrate history x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
   [
@@ -183,7 +191,10 @@ test('no command is left out', () => {
     'module install',
     'module load',
     'module sign',
+    'migrate finish',
     'migrate preflight',
+    'migrate prepare',
+    'migrate run',
   ]
   const missing = ids.filter((id) => !successes.some(([line]) => isOf(id)(line)))
   expect(missing.sort()).toEqual([...elsewhere, 'module upgrade'].sort())

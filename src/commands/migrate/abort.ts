@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { Args } from '@oclif/core'
 import { pause } from '../../disk/pause.ts'
 import { ExitCode, VblkError } from '../../errors.ts'
-import { chooseRecord } from '../../migration/journal/choose.ts'
-import { isOpen } from '../../migration/journal/record.ts'
+import { withSides } from '../../migration/find-sides.ts'
+import { chooseRecord, requireRecord } from '../../migration/journal/choose.ts'
+import { isOpen, type MigrationRecord } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
 import { type MigrationSummary, summarize } from '../../migration/journal/summary.ts'
+import { recover } from '../../migration/recover.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
+import { migrationArgument } from '../../ui/migration-text.ts'
 
 const pollMs = 100
 
@@ -20,22 +22,22 @@ export default class MigrateAbort extends BaseCommand<Aborted> {
   static override summary = 'stop a migration that is under way, and wait until it is rolled back'
 
   static override description =
-    `Interrupts the vblk that does it, as Ctrl-C would. A migration that has passed the point of no return goes on to
+    `Interrupts the vblk that does it, as Ctrl-C would; one that is only prepared is undone. A migration that has passed the point of no return goes on to
 its end, and the exit code is 5.`
 
   static override examples = ['<%= config.bin %> migrate abort']
 
-  static override args = {
-    migration: Args.string({ description: 'its id, as "migrate status" shows it; may be left out if one is open' }),
-  }
+  static override args = { migration: migrationArgument() }
 
-  protected override async execute({ args, signal, timeoutMs }: Context<typeof MigrateAbort>): Promise<Aborted> {
+  protected override async execute(context: Context<typeof MigrateAbort>): Promise<Aborted> {
+    const { args, signal, timeoutMs } = context
     const journal = new FileStore()
     const record = await chooseRecord(journal, args.migration)
     if (record === undefined) return { migration: null, message: 'no migration is open' }
     const summary = summarize(record)
     if (record.phase === 'rolled-back') return { migration: summary, message: 'it was rolled back already' }
-    if (!isOpen(record)) throw moved(record.id)
+    if (!isOpen(record) || record.phase === 'moved') throw moved(record.id)
+    if (record.phase === 'prepared') return await undo(record, journal, context)
     if (summary.state !== 'under way' || record.coordinator === null) {
       throw new VblkError('MIGRATION_LEFT', ExitCode.Unknown, `no vblk works on migration ${record.id}`, {
         hint: `vblk migrate recover ${record.id}`,
@@ -58,6 +60,27 @@ its end, and the exit code is 5.`
   protected override render({ message }: Aborted): string {
     return message
   }
+}
+
+/** No vblk works on a migration that is only prepared. */
+async function undo(record: MigrationRecord, journal: FileStore, context: Context): Promise<Aborted> {
+  const { timeoutMs, progress, trace } = context
+  const open = { timeoutMs, trace, warn: (message: string) => progress.warn(message) }
+  const message = await withSides(record, [], open, async (found) => {
+    const now = await requireRecord(journal, record.id)
+    if (now.phase !== 'prepared') {
+      throw new VblkError(
+        'MIGRATION_ACTIVE',
+        ExitCode.Busy,
+        `migration ${now.id} has gone on meanwhile: ${now.phase}`,
+        {
+          hint: 'see: vblk migrate status',
+        },
+      )
+    }
+    return (await recover(now, { journal, report: progress, found, why: 'aborted before it was run' })).message
+  })
+  return { migration: summarize(await requireRecord(journal, record.id)), message }
 }
 
 function moved(id: string): VblkError {

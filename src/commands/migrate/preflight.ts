@@ -2,9 +2,9 @@
 
 import { Args } from '@oclif/core'
 import type { VblkError } from '../../errors.ts'
+import { checkMigration, type Preflight } from '../../migration/check.ts'
 import type { Finding } from '../../migration/findings.ts'
 import { FileStore } from '../../migration/journal/store.ts'
-import { checkMigration, type Preflight } from '../../migration/migrate.ts'
 import { withTwoVms } from '../../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { vmArgument } from '../../ui/disk-text.ts'

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { Args, Flags } from '@oclif/core'
+import { Flags } from '@oclif/core'
 import { ExitCode, VblkError } from '../../errors.ts'
 import { withSides } from '../../migration/find-sides.ts'
 import { chooseRecord } from '../../migration/journal/choose.ts'
@@ -10,6 +10,7 @@ import { FileStore } from '../../migration/journal/store.ts'
 import { summarize } from '../../migration/journal/summary.ts'
 import { type Recovered, recover } from '../../migration/recover.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
+import { migrationArgument } from '../../ui/migration-text.ts'
 
 interface Nothing {
   id: string | null
@@ -30,9 +31,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
     '<%= config.bin %> migrate recover --fenced /run/vm1.qmp',
   ]
 
-  static override args = {
-    migration: Args.string({ description: 'its id, as "migrate status" shows it; may be left out if one is open' }),
-  }
+  static override args = { migration: migrationArgument() }
 
   static override flags = {
     fenced: Flags.string({

@@ -24,3 +24,12 @@ export async function chooseRecord(store: JournalStore, id: string | undefined):
     details: { migrations: open.map((each) => each.id) },
   })
 }
+
+/** The same, where one is needed. Throws VblkError (exit code 3) when none is open. */
+export async function requireRecord(store: JournalStore, id: string | undefined): Promise<MigrationRecord> {
+  const record = await chooseRecord(store, id)
+  if (record !== undefined) return record
+  throw new VblkError('MIGRATION_NOT_FOUND', ExitCode.NotFound, 'no migration is open', {
+    hint: 'begin one: vblk migrate prepare',
+  })
+}

@@ -3,12 +3,12 @@
 import { randomUUID } from 'node:crypto'
 import { ExitCode, VblkError } from '../../errors.ts'
 import type { Vm } from '../../vm/vm.ts'
-import type { Sides } from '../options.ts'
-import type { Plan } from '../plan.ts'
+import type { Sides, Tuning } from '../options.ts'
+import type { Plan, ReadyPlan } from '../plan.ts'
 import type { StoppedDisk } from '../standstill.ts'
 import { partyName } from './party-name.ts'
 import { identify, identifyVm, isSameProcess } from './process-identity.ts'
-import { isOpen, type MigrationRecord, type Party, type Phase } from './record.ts'
+import { isOpen, isWaiting, type MigrationRecord, type Party, type Phase } from './record.ts'
 import type { JournalStore } from './store.ts'
 
 /**
@@ -17,9 +17,11 @@ import type { JournalStore } from './store.ts'
  */
 const owners: Partial<Record<Phase, MigrationRecord['owner']>> = {
   prepare: 'source',
+  prepared: 'source',
   copy: 'source',
   switchover: 'source',
   commit: 'destination',
+  moved: 'destination',
   finish: 'destination',
   rollback: 'source',
 }
@@ -35,7 +37,12 @@ export class Journal {
   }
 
   /** Enters the phase `prepare` of a new migration. Throws VblkError (exit code 4) when it can't be written. */
-  static async begin(store: JournalStore, sides: Sides, plan: Plan, channel: string): Promise<Journal> {
+  static async begin(
+    store: JournalStore,
+    sides: Sides,
+    plan: Plan,
+    { channel, tuning }: { channel: string; tuning: Tuning },
+  ): Promise<Journal> {
     const at = new Date().toISOString()
     const record: MigrationRecord = {
       format: 1,
@@ -48,21 +55,11 @@ export class Journal {
       owner: 'source',
       wasRunning: plan.wasRunning,
       keepSource: plan.keepSource,
-      disks: plan.disks.map(({ name, source, destination, preparation }) => ({
-        name,
-        id: source.id,
-        bus: source.bus,
-        addr: source.addr,
-        file: source.file,
-        sourcePath: source.path,
-        destinationPath: destination.path,
-        datapath: source.datapath,
-        made: preparation !== undefined,
-        writeCache: source.writeCache,
-      })),
+      disks: plan.disks.map(diskRecord),
       // Settings are the only commands that are ever restored; the record's schema knows them one by one.
       restore: plan.settings.restore as MigrationRecord['restore'],
       channel,
+      tuning: definedOnly(tuning),
       outcome: null,
     }
     const journal = new Journal(store, record)
@@ -78,12 +75,26 @@ export class Journal {
   /** Says that a phase begins; only then may anything be done that belongs to it. Throws what JournalStore.write throws. */
   async enter(
     phase: Phase,
-    changes: Partial<Pick<MigrationRecord, 'disks' | 'outcome' | 'owner'>> = {},
+    changes: Partial<
+      Pick<MigrationRecord, 'disks' | 'outcome' | 'owner' | 'channel' | 'restore' | 'coordinator' | 'downtimeMs'>
+    > = {},
   ): Promise<void> {
     const entered = [...this.#record.entered, { phase, at: new Date().toISOString() }].slice(-64)
     // Kept even if the write fails: it may have reached the disk all the same.
     this.#record = { ...this.#record, owner: owners[phase] ?? this.#record.owner, ...changes, phase, entered }
     await this.#store.write(this.#record)
+  }
+
+  /** Goes on with a migration that another vblk has prepared, by what is planned now. */
+  async prepareAgain({ disks, settings }: ReadyPlan, channel: string): Promise<void> {
+    const restore = settings.restore as MigrationRecord['restore']
+    const coordinator = identify(process.pid) ?? null
+    await this.enter('prepare', { disks: disks.map(diskRecord), restore, channel, coordinator })
+  }
+
+  /** Goes on with a migration whose VM another vblk has moved. */
+  async finishAnothers(): Promise<void> {
+    await this.enter('finish', { coordinator: identify(process.pid) ?? null })
   }
 
   /** The last phase before the destination may run, with the write caches that it must show. */
@@ -108,26 +119,67 @@ export class Journal {
   }
 }
 
+function diskRecord({
+  name,
+  source,
+  destination,
+  preparation,
+}: ReadyPlan['disks'][number]): MigrationRecord['disks'][number] {
+  return {
+    name,
+    id: source.id,
+    bus: source.bus,
+    addr: source.addr,
+    file: source.file,
+    sourcePath: source.path,
+    destinationPath: destination.path,
+    datapath: source.datapath,
+    made: preparation !== undefined,
+    writeCache: source.writeCache,
+  }
+}
+
+/** The user's wishes of a tuning and nothing else, as a record has them. */
+function definedOnly({
+  downtimeLimitMs,
+  bandwidth,
+  autoConverge,
+  multifdChannels,
+  multifdCompression,
+}: Tuning): NonNullable<MigrationRecord['tuning']> {
+  const wishes = { downtimeLimitMs, bandwidth, autoConverge, multifdChannels, multifdCompression }
+  return Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined))
+}
+
 /** How a record names a QEMU. One process may serve the monitors of several, so the name counts as well. */
 const partyOf = (vm: Vm): Party => ({ name: partyName(vm.name), process: identifyVm(vm) ?? null })
 
-/** Throws VblkError (exit code 9) if a migration of one of these QEMUs has not come to its end. */
-export async function requireNoOpenMigration(store: JournalStore, sides: Sides): Promise<void> {
+/** The open migration of one of these QEMUs. */
+export async function findOpenMigration(store: JournalStore, sides: Sides): Promise<MigrationRecord | undefined> {
   const here = [partyOf(sides.source), partyOf(sides.destination)]
-  const open = (await store.list()).find(
-    (record) =>
-      isOpen(record) &&
-      here.some(({ name, process }) =>
-        [record.source, record.destination].some(
-          (each) => each.name === name && (isSameProcess(each.process, process) || (each.process ?? process) === null),
-        ),
-      ),
-  )
-  if (open === undefined) return
+  const isHere = (party: Party) => here.some((each) => isSameParty(each, party))
+  return (await store.list()).find((record) => isOpen(record) && [record.source, record.destination].some(isHere))
+}
+
+/** Whether a migration is of these QEMUs, in this direction. */
+export const isOfSides = ({ source, destination }: MigrationRecord, sides: Sides): boolean =>
+  isSameParty(source, partyOf(sides.source)) && isSameParty(destination, partyOf(sides.destination))
+
+const isSameParty = (a: Party, b: Party): boolean =>
+  a.name === b.name && (isSameProcess(a.process, b.process) || (a.process ?? b.process) === null)
+
+/** Throws VblkError (exit code 9) if a migration of one of these QEMUs, another than the one given, has not come to its end. */
+export async function requireNoOpenMigration(store: JournalStore, sides: Sides, own?: string): Promise<void> {
+  const open = await findOpenMigration(store, sides)
+  if (open === undefined || open.id === own) return
+  const where = isWaiting(open) ? 'waits in phase' : 'was left in phase'
   throw new VblkError(
     'MIGRATION_UNFINISHED',
     ExitCode.Busy,
-    `migration ${open.id} of this VM was left in phase ${open.phase}; its ${open.owner} owns the disks`,
-    { hint: `vblk migrate recover ${open.id}` },
+    `migration ${open.id} of this VM ${where} ${open.phase}; its ${open.owner} owns the disks`,
+    { hint: `vblk migrate ${nextCommand(open)} ${open.id}` },
   )
 }
+
+const nextCommand = ({ phase }: MigrationRecord): string =>
+  phase === 'prepared' ? 'run' : phase === 'moved' ? 'finish' : 'recover'

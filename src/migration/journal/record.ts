@@ -6,7 +6,18 @@ import { formatJson, parseJson } from '../../qmp/json.ts'
 /**
  * How far a migration has come (docs/migration.md). A phase is written and synced before anything is done that belongs to it.
  */
-export const phases = ['prepare', 'copy', 'switchover', 'commit', 'finish', 'rollback', 'done', 'rolled-back'] as const
+export const phases = [
+  'prepare',
+  'prepared',
+  'copy',
+  'switchover',
+  'commit',
+  'moved',
+  'finish',
+  'rollback',
+  'done',
+  'rolled-back',
+] as const
 
 export type Phase = (typeof phases)[number]
 
@@ -78,8 +89,20 @@ const recordSchema = z.strictObject({
   keepSource: z.boolean(),
   disks: z.array(disk).check(z.maxLength(4096)),
   restore: z.array(restoring).check(z.maxLength(16)),
-  /** The folder of the migration's socket. */
+  /** The folder of the migration's socket; '' while there is none. */
   channel: text,
+  /** What the user asked of QEMU's migration, for the command that runs it. */
+  tuning: z.optional(
+    z.strictObject({
+      downtimeLimitMs: z.optional(count),
+      bandwidth: z.optional(count),
+      autoConverge: z.optional(z.boolean()),
+      multifdChannels: z.optional(count),
+      multifdCompression: z.optional(text),
+    }),
+  ),
+  /** How long the VM stood still, once it has moved. */
+  downtimeMs: z.optional(z.nullable(z.number())),
   /** What became of it; null while nobody can tell. */
   outcome: z.nullable(
     z.strictObject({
@@ -110,6 +133,9 @@ export function parseRecord(source: string): MigrationRecord | { fault: string }
   const issue = parsed.error.issues[0]
   return { fault: `${issue?.path.join('.') || 'the whole'}: ${issue?.message ?? 'invalid'}` }
 }
+
+/** Whether a migration is between two of the commands that do it in parts, where no vblk need be at work. */
+export const isWaiting = ({ phase }: MigrationRecord): boolean => phase === 'prepared' || phase === 'moved'
 
 /** Whether something is left to do for a migration. */
 export const isOpen = ({ phase }: MigrationRecord): boolean => phase !== 'done' && phase !== 'rolled-back'

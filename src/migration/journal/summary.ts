@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { hasEnded } from './process-identity.ts'
-import { isOpen, type MigrationRecord, type Phase } from './record.ts'
+import { isOpen, isWaiting, type MigrationRecord, type Phase } from './record.ts'
 
 /** A migration as its record tells it. */
 export interface MigrationSummary {
@@ -16,8 +16,8 @@ export interface MigrationSummary {
   startedAt: string
   /** When its last phase was entered. */
   changedAt: string
-  /** under way: a vblk works on it. left: its vblk has ended, and `recover` is needed. unknown: nobody can tell which. */
-  state: 'under way' | 'left' | 'unknown' | 'over'
+  /** under way: a vblk works on it. waiting: for the next command, `run` or `finish`. left: its vblk has ended, and `recover` is needed. unknown: nobody can tell which. */
+  state: 'under way' | 'waiting' | 'left' | 'unknown' | 'over'
   disks: { name: string; file: string | null; writeCache: MigrationRecord['disks'][number]['writeCache'] }[]
   /** Milliseconds from each phase to the next. */
   phases: { phase: Phase; ms: number | null }[]
@@ -27,7 +27,7 @@ export interface MigrationSummary {
 }
 
 export function summarize(record: MigrationRecord): MigrationSummary {
-  const { entered, coordinator, outcome } = record
+  const { entered, outcome } = record
   const at = (index: number) => Date.parse(entered[index]?.at ?? '')
   return {
     id: record.id,
@@ -38,14 +38,21 @@ export function summarize(record: MigrationRecord): MigrationSummary {
     destination: record.destination.name,
     startedAt: entered[0]?.at ?? '',
     changedAt: entered.at(-1)?.at ?? '',
-    state: !isOpen(record) ? 'over' : coordinator === null ? 'unknown' : hasEnded(coordinator) ? 'left' : 'under way',
+    state: stateOf(record),
     disks: record.disks.map(({ name, file, writeCache }) => ({ name, file, writeCache })),
     phases: entered.map(({ phase }, index) => ({
       phase,
       ms: index + 1 < entered.length ? at(index + 1) - at(index) : null,
     })),
     vm: outcome?.vm ?? null,
-    downtimeMs: outcome?.downtimeMs ?? null,
+    downtimeMs: outcome?.downtimeMs ?? record.downtimeMs ?? null,
     error: outcome?.error ?? null,
   }
+}
+
+function stateOf(record: MigrationRecord): MigrationSummary['state'] {
+  if (!isOpen(record)) return 'over'
+  if (isWaiting(record)) return 'waiting'
+  if (record.coordinator === null) return 'unknown'
+  return hasEnded(record.coordinator) ? 'left' : 'under way'
 }

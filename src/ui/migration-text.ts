@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { Args } from '@oclif/core'
+import type { DryRun } from '../migration/migrate.ts'
+import type { MigratedDisk, MigratedVm } from '../migration/result.ts'
+import { printable } from './printable.ts'
+import { pairs, table } from './table.ts'
+
+/** The argument that names a migration of the journal. */
+export const migrationArgument = () =>
+  Args.string({ description: 'its id, as "migrate status" shows it; may be left out if one is open' })
+
+export function renderDryRun({ commands }: DryRun): string {
+  return commands
+    .map(({ side, execute, arguments: args }) => `${side}: ${printable(JSON.stringify({ execute, arguments: args }))}`)
+    .join('\n')
+}
+
+export function renderMigrated({
+  destination,
+  status,
+  downtimeMs,
+  totalMs,
+  ramBytes,
+  disks,
+  source,
+}: MigratedVm): string {
+  const facts = pairs([
+    ['VM', `${status} on ${destination}`],
+    ['downtime', downtimeMs === null ? '-' : `${downtimeMs.toFixed(1)} ms`],
+    ['migration', `${totalMs} ms, ${(ramBytes / 2 ** 20).toFixed(1)} MiB sent`],
+    ['source', source === 'quit' ? 'ended' : 'kept, stopped: never start it again while the destination is there'],
+  ])
+  if (disks.length === 0) return facts
+  const rows = table<MigratedDisk>(disks, [
+    { header: 'DISK', value: ({ id }) => id ?? '-' },
+    { header: 'DATAPATH', value: ({ datapath }) => change(datapath.before, datapath.after) },
+    { header: 'WRITE CACHE', value: ({ writeCache }) => change(writeCache.before, writeCache.after) },
+    { header: 'REASON', value: ({ reason }) => reason ?? '' },
+  ])
+  return `${facts}\n\n${rows}`
+}
+
+function change(before: string | null, after: string | null): string {
+  return `${before ?? '?'} -> ${after ?? '?'}`
+}
