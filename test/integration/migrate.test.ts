@@ -107,6 +107,22 @@ describe('migrate', () => {
     })
   })
 
+  test('leaves the original write cache to the reset that comes after it', async () => {
+    const source = await bench.start({ args: cold('vhost-blk-pci') })
+    await firmwareDrives(source, 'd0')
+    const destination = await bench.incoming({ args: cold('vhost-blk-pci') })
+    expect((await migrate(source.socket, destination.socket)).exitCode).toBe(0)
+    const cache = async () => (await vblk(['cache', destination.socket, 'd0'])).envelope.result
+    expect(await cache()).toMatchObject({ original: 'writeback', current: 'writethrough', pending: true })
+    // Stopped, so that the firmware doesn't start the disk again before one looks.
+    await destination.qmp.execute('stop')
+    const events = destination.qmp.events(({ event }) => event === 'RESET')
+    await destination.qmp.execute('system_reset')
+    await events.next({ timeoutMs: 60_000 })
+    events.close()
+    expect(await cache()).toMatchObject({ original: 'writeback', current: 'writeback', pending: false })
+  })
+
   test("moves between QEMU's own virtio-blk and ours", async () => {
     const warning = "d0: QEMU's virtio-blk does not tell its write cache, so it can't be verified"
     const source = await bench.start({ args: cold('virtio-blk-pci') })
