@@ -10,7 +10,7 @@ import { endSource, type Finish, readDisks } from './finish.ts'
 import { findOpenMigration, isOfSides, Journal } from './journal/journal.ts'
 import type { MigrationRecord, Phase } from './journal/record.ts'
 import { summarize } from './journal/summary.ts'
-import { makeReady } from './make-ready.ts'
+import { makeReady, orUndo } from './make-ready.ts'
 import type { DryRun } from './migrate.ts'
 import { createChannel, move } from './move.ts'
 import type { MigrateOptions, Sides } from './options.ts'
@@ -47,7 +47,7 @@ export async function prepareMigration(sides: Sides, options: MigrateOptions): P
   }
   const journal = await Journal.begin(store, sides, plan, { channel: '', tuning: options })
   await makeReady(sides, plan, report, journal, deadline)
-  await journal.enter('prepared')
+  await orUndo(sides, plan, report, journal, deadline, () => journal.enter('prepared'))
   return { ...found, migration: journal.record.id, changed: true }
 }
 

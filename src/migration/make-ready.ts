@@ -5,7 +5,8 @@ import { QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
 import { send, sendAll } from './commands.ts'
 import type { Deadline } from './deadline.ts'
 import type { Journal } from './journal/journal.ts'
-import type { Report, Sides } from './options.ts'
+import { awaitProcessEnd } from './journal/process-identity.ts'
+import type { Report, Side, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Plan, Remains } from './plan.ts'
 import { prepareDisk, removeDisk } from './prepare.ts'
@@ -72,30 +73,44 @@ export async function undoPreparation(
   journal: Journal,
   cause: unknown,
 ): Promise<void> {
-  const { source, destination } = sides
-  const failures: string[] = []
-  const attempt = (work: Promise<void>) => work.catch((error) => void failures.push((error as Error).message))
+  const failures: { side: Side; message: string }[] = []
+  const attempt = async (side: Side, work: () => Promise<void>) => {
+    if (sides[side].qmp.runstate !== 'running') return
+    await work().catch((error: Error) => void failures.push({ side, message: error.message }))
+  }
   await report.step('removing what was made on the destination', async () => {
-    for (const command of plan.settings.restore) {
-      if (sides[command.side].qmp.runstate === 'running') await attempt(send(sides, command))
-    }
+    for (const command of plan.settings.restore) await attempt(command.side, () => send(sides, command))
     for (const { preparation } of plan.disks.toReversed()) {
-      if (preparation !== undefined && destination.qmp.runstate === 'running') {
-        await attempt(removeDisk(destination, preparation.id))
-      }
+      if (preparation !== undefined) await attempt('destination', () => removeDisk(sides.destination, preparation.id))
     }
   })
-  if (failures.length === 0 || source.qmp.runstate !== 'running') {
-    const vm = source.qmp.runstate !== 'running' ? 'lost' : plan.wasRunning ? 'running' : 'stopped'
+  const now = {
+    source: await presence(sides, journal, 'source'),
+    destination: await presence(sides, journal, 'destination'),
+  }
+  for (const side of ['source', 'destination'] as const) {
+    const message = `${sides[side].name} has closed its monitor, and may still live`
+    if (now[side] === 'unknown') failures.push({ side, message })
+  }
+  // Of a side that has ended nothing is left.
+  const left = failures.filter(({ side }) => now[side] !== 'ended')
+  if (left.length === 0 || now.source === 'ended') {
+    const vm = now.source === 'ended' ? 'lost' : plan.wasRunning ? 'running' : 'stopped'
     const error = (cause as Error).message
     await journal.close('rolled-back', { vm, error, downtimeMs: null }, (message) => report.warn(message))
     return
   }
   throw new OutcomeUnknownError(
-    `${(cause as Error).message}; undoing what had been done failed: ${failures.join('; ')}`,
-    `the VM is where it was; end the QEMU of ${destination.name} and start a new one`,
+    `${(cause as Error).message}; undoing what had been done failed: ${left.map(({ message }) => message).join('; ')}`,
+    `the VM is where it was; to undo the rest: vblk migrate recover ${journal.record.id}`,
     cause,
   )
+}
+
+/** What became of a side; one with a closed monitor may still live. */
+async function presence(sides: Sides, { record }: Journal, side: Side): Promise<'there' | 'ended' | 'unknown'> {
+  if (sides[side].qmp.runstate === 'running') return 'there'
+  return (await awaitProcessEnd(record[side].process)) ? 'ended' : 'unknown'
 }
 
 function destinationLost(cause: Error): VblkError {

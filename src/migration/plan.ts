@@ -13,7 +13,7 @@ export interface PlannedDisk {
   name: string
   source: DiskInfo
   properties: DeviceProperties
-  destination: Pick<DiskInfo, 'path' | 'writeCacheSetting'>
+  destination: Pick<DiskInfo, 'path' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
   /** What makes it on the destination; undefined if the destination has it. */
   preparation: Preparation | undefined
 }

@@ -7,7 +7,7 @@ import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/i
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import type { Journal } from './journal/journal.ts'
-import { hasEnded } from './journal/process-identity.ts'
+import { awaitProcessEnd } from './journal/process-identity.ts'
 import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Remains } from './plan.ts'
@@ -45,7 +45,7 @@ export async function rollBack(
       words += await destinationsWords(cause, destination)
       const end = isGone ? 'certain' : await endDestination(destination)
       const ended = end !== 'no answer'
-      if (status === 'completed' && end !== 'certain' && !(await awaitProcessEnd(journal)))
+      if (status === 'completed' && end !== 'certain' && !(await awaitProcessEnd(journal.record.destination.process)))
         throw destinationNotEnded(sides, words, cause)
       const state = await restoreSource(source, plan, ended)
       await restoreSettings(sides, plan)
@@ -121,18 +121,6 @@ async function endDestination({ qmp }: Vm): Promise<'certain' | 'monitor closed'
   } finally {
     events.close()
   }
-}
-
-/** Whether the destination's process ends, as far as this host can tell. A monitor closes a little before its process is gone. */
-async function awaitProcessEnd({ record }: Journal): Promise<boolean> {
-  const { process } = record.destination
-  if (process === null) return false
-  const deadline = Date.now() + lockMs
-  while (!hasEnded(process)) {
-    if (Date.now() > deadline) return false
-    await pause(pollMs)
-  }
-  return true
 }
 
 /** Returns the state that the VM is in: as before, or what it has come to by itself meanwhile. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { isDisk } from '../disk/info.ts'
+import { type DiskInfo, isDisk } from '../disk/info.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { MigrationInfo, WaitOptions } from '../qmp/index.ts'
 import { listChildren, peripheral, peripheralAnon } from '../vm/qom.ts'
@@ -40,12 +40,23 @@ export async function switchOver(
     // The disk's and QEMU's time are spent together.
     journal.enter('switchover'),
   ])
+  for (const [index, { name, source: known }] of plan.disks.entries()) requireTold(name, known, disks[index])
   requireStopped(disks, report)
   await send(sides, continueCommand, wait)
   const migration = await awaitStatus(source, 'completed', wait)
   await awaitStatus(destination, 'completed', wait)
   await verifyDestination(destination, plan, disks, wait)
   return { migration, disks }
+}
+
+/** A device that could tell its state before must tell it now: no answer is no good news. */
+function requireTold(name: string, known: Pick<DiskInfo, 'kernel' | 'writeCache'>, now: StoppedDisk | undefined): void {
+  const silent =
+    now === undefined ||
+    (known.kernel !== null && now.state === undefined) ||
+    (known.writeCache.current !== null && now.writeCache.current === null)
+  if (!silent) return
+  throw new VblkError('DISK_SILENT', ExitCode.Refused, `${name} does not tell its backend and write cache any more`)
 }
 
 /** Other monitors can plug and unplug while the memory is on its way. */
@@ -84,6 +95,7 @@ async function verifyDestination(
   for (const [index, { name, destination: planned }] of plan.disks.entries()) {
     const [before, after] = [saved[index], loaded[index]]
     if (before === undefined || after === undefined) throw mismatch(`${name} was not read`)
+    requireTold(name, planned, after)
     const running = whyRunning(after.state, after.kernel)
     if (running !== undefined) throw mismatch(`${name}: its backend already runs: ${running}`)
     const fault = writeCacheFault(before.writeCache, after.writeCache, planned.writeCacheSetting)

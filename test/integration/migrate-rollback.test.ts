@@ -173,15 +173,35 @@ describe('a failure before the point of no return', () => {
     await expectRolledBack(destination)
   })
 
-  test('the destination dies while its disk is made', async () => {
+  test('the destination dies as soon as its disk is made', async () => {
     const destination = await incoming()
-    const to = await through(destination, (command) => {
-      if (command === 'device_add') process.kill(pidOf(destination), 'SIGKILL')
+    let killed = false
+    const from = await through(home, (command) => {
+      if (command !== 'migrate-set-capabilities' || killed) return
+      killed = true
+      process.kill(pidOf(destination), 'SIGKILL')
     })
-    expectFailure(await migrate(home.socket, to), {
+    expectFailure(await migrate(from, destination.socket), {
       exitCode: 7,
       code: 'DESTINATION_LOST',
       message: /^the destination went away: .*lost the connection.*; the VM is untouched$/,
+    })
+    await expectRolledBack(destination)
+  })
+
+  test('the destination drops its monitor while its disk is made: it may still live, until somebody vouches', async () => {
+    const destination = await incoming()
+    const to = await through(destination, (command, moment) => {
+      if (command === 'device_add' && moment === 'before') process.kill(pidOf(destination), 'SIGKILL')
+    })
+    expectFailure(await migrate(home.socket, to), {
+      exitCode: 8,
+      code: 'OUTCOME_UNKNOWN',
+      message: /; undoing what had been done failed: .* has closed its monitor, and may still live$/,
+    })
+    expect(await vblk(['migrate', 'recover', '--fenced', to])).toMatchObject({
+      exitCode: 0,
+      envelope: { result: { owner: 'source', vm: 'running' } },
     })
     await expectRolledBack(destination)
   })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { readFileSync } from 'node:fs'
+import { pause } from '../../disk/pause.ts'
 import { findProcess } from '../../vm/qemu-process.ts'
 import type { Vm } from '../../vm/vm.ts'
 import type { ProcessIdentity } from './record.ts'
@@ -33,4 +34,21 @@ export function isSameProcess(a: ProcessIdentity | null | undefined, b: ProcessI
 /** Whether a process of this host has certainly ended: after a boot, or with its number free or another's. */
 export function hasEnded(recorded: ProcessIdentity): boolean {
   return !isSameProcess(identify(recorded.pid), recorded)
+}
+
+const endMs = 10_000
+const pollMs = 100
+
+/**
+ * Whether a process ends, as far as this host can tell; false for one that isn't known. A monitor closes a little before its
+ * process is gone.
+ */
+export async function awaitProcessEnd(recorded: ProcessIdentity | null): Promise<boolean> {
+  if (recorded === null) return false
+  const deadline = Date.now() + endMs
+  while (!hasEnded(recorded)) {
+    if (Date.now() > deadline) return false
+    await pause(pollMs)
+  }
+  return true
 }
