@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+import { ExitCode, VblkError } from '../../src/errors.ts'
+import { formatRecord, isOpen, type MigrationRecord, parseRecord } from '../../src/migration/journal/record.ts'
+import type { JournalStore } from '../../src/migration/journal/store.ts'
+import type { Side } from '../../src/migration/options.ts'
+import { type Disk, QemuModel, Refusal, type Watcher } from './qemu.ts'
+
+/** What may go wrong at one moment: before or after a command or a journal's write takes effect. */
+export const faultKinds = [
+  'vblk dies before',
+  'vblk dies after',
+  'source dies before',
+  'source dies after',
+  'destination dies before',
+  'destination dies after',
+  'source drops its monitor',
+  'destination drops its monitor',
+  'refused',
+  'interrupted',
+  'guest toggles its write cache',
+] as const
+
+export interface Fault {
+  kind: (typeof faultKinds)[number]
+  /** The number of the moment. */
+  at: number
+}
+
+/** What is wrong all the time. */
+export interface Circumstances {
+  /** The source's backend goes on although the VM stands still. */
+  backendStuck?: boolean
+  /** The destination loads another write cache than the source had. */
+  writeCacheLost?: boolean
+  /** The VM stands still when the migration begins. */
+  paused?: boolean
+  /** A destination that ends before the switchover is not noticed in it. */
+  endUnnoticed?: boolean
+  /** By `prepare`, `run` and `finish` instead of `migrate`. */
+  inParts?: boolean
+}
+
+/** Two QEMUs, a journal, a vblk that may die, and all that must never happen between them. */
+export class World implements Watcher {
+  readonly #faults: Fault[]
+  readonly #circumstances: Circumstances
+  readonly #records = new Map<string, string>()
+  readonly #network = new Map<string, QemuModel>()
+  #killVblk = () => {}
+  #vblkLives = true
+  readonly source: QemuModel
+  readonly destination: QemuModel
+  /** Of every moment so far. */
+  readonly moments: string[] = []
+  readonly violations: string[] = []
+  readonly happened: string[] = []
+  readonly warnings: string[] = []
+  destinationRan = false
+  /** As the source's state was saved. */
+  saved: Pick<Disk, 'original' | 'current'> | undefined
+  interruption = new AbortController()
+  vblkDied: Promise<'vblk died'>
+
+  constructor(faults: Fault[], circumstances: Circumstances) {
+    this.#faults = faults
+    this.#circumstances = circumstances
+    const disk: Disk = { original: true, current: false, node: 'vblk-d1', holdsImage: true }
+    const state = circumstances.paused ? 'paused' : 'running'
+    this.source = new QemuModel('/sim/source', this, this.#network, state, disk)
+    this.destination = new QemuModel('/sim/destination', this, this.#network, 'inmigrate')
+    this.vblkDied = this.#newVblk()
+  }
+
+  /** Another vblk begins to work, which nobody interrupts. */
+  startVblk(): void {
+    this.#vblkLives = true
+    this.interruption = new AbortController()
+    this.vblkDied = this.#newVblk()
+  }
+
+  #newVblk(): Promise<'vblk died'> {
+    return new Promise((resolve) => {
+      this.#killVblk = () => {
+        this.#vblkLives = false
+        this.source.disconnect()
+        this.destination.disconnect()
+        resolve('vblk died')
+      }
+    })
+  }
+
+  /** What happens at the moment that is now; false if there is no moment after it for who acts. */
+  #pass(label: string, moment: 'before' | 'after', acting?: QemuModel): boolean {
+    if (moment === 'before') this.moments.push(label)
+    const now = this.moments.length - 1
+    for (const { kind, at } of this.#faults) {
+      if (at !== now || !this.#isAt(kind, moment)) continue
+      this.happened.push(`${kind}: ${label}`)
+      if (kind === 'refused') {
+        if (acting !== undefined) throw new Refusal('a fault of the simulation')
+        throw new VblkError('JOURNAL_NOT_WRITTEN', ExitCode.HostLacks, 'a fault of the simulation')
+      }
+      this.#strike(kind)
+    }
+    return this.#vblkLives && acting?.alive !== false
+  }
+
+  #isAt(kind: Fault['kind'], moment: 'before' | 'after'): boolean {
+    return kind.endsWith('after') ? moment === 'after' : moment === 'before'
+  }
+
+  #strike(kind: Fault['kind']): void {
+    if (kind.startsWith('vblk dies')) this.#killVblk()
+    else if (kind.startsWith('source dies')) this.source.die()
+    else if (kind.startsWith('destination dies')) this.destination.die()
+    else if (kind === 'source drops its monitor') this.source.disconnect()
+    else if (kind === 'destination drops its monitor') this.destination.disconnect()
+    else if (kind === 'interrupted')
+      this.interruption.abort(new VblkError('INTERRUPTED', ExitCode.Interrupted, 'interrupted'))
+    else if (kind === 'guest toggles its write cache') {
+      const guests = [this.source, this.destination].filter((qemu) => qemu.isRunning)
+      for (const { disk } of guests) if (disk !== undefined) disk.current = !disk.current
+    }
+  }
+
+  command(qemu: QemuModel, name: string, moment: 'before' | 'after'): boolean {
+    if (name === 'qmp_capabilities') return true
+    return this.#pass(`${qemu.name.split('/').at(-1)} ${name}`, moment, qemu)
+  }
+
+  transferred(disk: Disk): Disk {
+    this.saved = { original: disk.original, current: disk.current }
+    return this.#circumstances.writeCacheLost ? { ...disk, current: !disk.current } : disk
+  }
+
+  backendIsStuck(): boolean {
+    return this.#circumstances.backendStuck === true
+  }
+
+  endIsUnnoticed(): boolean {
+    return this.#circumstances.endUnnoticed === true
+  }
+
+  changed(qemu: QemuModel, what: string): void {
+    const { source, destination } = this
+    this.happened.push(`${qemu.name.split('/').at(-1)}: ${what}`)
+    if (destination.isRunning) {
+      if (!this.destinationRan) this.#checkFirstRun()
+      this.destinationRan = true
+    }
+    if (source.isRunning && destination.isRunning) this.violations.push('both run the VM')
+    if (source.isRunning && this.destinationRan)
+      this.violations.push('the source runs with memory older than the disks')
+    const holds = (each: QemuModel) => each.alive && each.disk?.holdsImage === true
+    if (holds(source) && holds(destination)) this.violations.push('both hold the image')
+  }
+
+  #checkFirstRun(): void {
+    const { current } = this.destination.disk ?? {}
+    // Where the source has died, the VM lives on in the only place where it can; recover warns.
+    if (current !== this.saved?.current && this.source.alive)
+      this.violations.push('the VM runs with another write cache than it had')
+    if (this.#circumstances.backendStuck) this.violations.push('the VM runs although its backend had not stopped')
+    if (this.owner !== 'destination') this.violations.push('the VM runs at a destination that does not own the disks')
+  }
+
+  get owner(): Side | undefined {
+    return this.records.at(-1)?.owner
+  }
+
+  get records(): MigrationRecord[] {
+    return [...this.#records.values()].map((text) => {
+      const record = parseRecord(text)
+      if ('fault' in record) throw new Error(`the journal holds a record that is refused: ${record.fault}`)
+      return record
+    })
+  }
+
+  get open(): MigrationRecord | undefined {
+    return this.records.find(isOpen)
+  }
+
+  /** The journal of a vblk: what one writes that has died meanwhile is nowhere, and nobody hears of it. */
+  newStore(): JournalStore {
+    const life = this.vblkDied
+    const never = () => new Promise<never>(() => {})
+    const isMine = () => this.#vblkLives && this.vblkDied === life
+    return {
+      write: async (record) => {
+        if (!isMine()) return await never()
+        if (!this.#pass(`journal ${record.phase}`, 'before')) return await never()
+        this.#records.set(record.id, formatRecord(record))
+        if (!this.#pass(`journal ${record.phase}`, 'after')) return await never()
+      },
+      list: async () => (isMine() ? this.records : await never()),
+      prune: async () => {},
+    }
+  }
+}
