@@ -111,7 +111,7 @@ async function compare({ real, simulated }: { real: Clients; simulated: Clients[
   const look = async () => ({ step, did, ...(await states(real)) })
   let found = await look()
   const isThere = () => wanted.some((each) => isDeepStrictEqual(found, each))
-  for (const deadline = Date.now() + 20_000; Date.now() < deadline && !isThere(); found = await look())
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline && !isThere(); found = await look())
     await new Promise((resolve) => setTimeout(resolve, 50))
   if (!isThere()) expect(found).toEqual(wanted[0])
 }
