@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { copyFile, link, mkdir, readFile, rename, rm } from 'node:fs/promises'
 import { release } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { ExitCode, VblkError } from '../errors.ts'
@@ -46,16 +46,45 @@ export async function installModule(
   if (dryRun) return { ...result, changed: false, steps }
   requireRoot('install')
   if (installed?.installed) await keep(installed)
+  const putBack = await setAside(path)
   await replaceFile(built.path, path)
+  try {
+    await requireFound(path, tool)
+  } catch (error) {
+    await putBack(true)
+    // The failure that matters is the first; an index that lacks the file or has it twice does no harm.
+    await runTool('depmod', [], { package: 'kmod' }).catch(() => {})
+    throw error
+  }
+  await putBack(false)
+  return { ...result, changed: true, steps }
+}
+
+/** Has the index of modules made anew, and sees that modprobe finds this file. */
+async function requireFound(path: string, tool: Pick<ToolOptions, 'signal' | 'timeoutMs'>): Promise<void> {
   const { exitCode, tail } = await runTool('depmod', [], { ...tool, package: 'kmod' })
   const now = exitCode === 0 ? await findModuleFile() : undefined
-  if (now?.path !== path) {
-    const why = exitCode === 0 ? `modprobe finds ${now?.path ?? 'none'} first` : `depmod: ${tail.at(-1) ?? exitCode}`
-    throw new VblkError('MODULE_NOT_INSTALLED', ExitCode.HostLacks, `${path} is there, but ${why}`, {
-      hint: 'remove the other one, or rename it; DKMS: dkms remove vhost-blk/VERSION --all',
-    })
+  if (now?.path === path) return
+  const why = exitCode === 0 ? `modprobe finds ${now?.path ?? 'none'} first` : `depmod: ${tail.at(-1) ?? exitCode}`
+  throw new VblkError('MODULE_NOT_INSTALLED', ExitCode.HostLacks, `${path} was not installed: ${why}`, {
+    hint: 'remove the other one, or rename it; DKMS: dkms remove vhost-blk/VERSION --all',
+  })
+}
+
+/** Remembers what is at a path, if anything; the function returned puts that back, or forgets it. */
+async function setAside(path: string): Promise<(back: boolean) => Promise<void>> {
+  const aside = `${path}.${process.pid}.old`
+  const isThere = await link(path, aside).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false
+      throw new VblkError('NOT_WRITABLE', ExitCode.HostLacks, `${path}: ${error.message}`, { cause: error })
+    },
+  )
+  return async (back) => {
+    if (back && isThere) await rename(aside, path)
+    else await rm(back ? path : aside, { force: true })
   }
-  return { ...result, changed: true, steps }
 }
 
 async function keep(installed: ModuleFile): Promise<void> {

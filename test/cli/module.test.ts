@@ -184,6 +184,19 @@ describe('another module', () => {
     await edit('/tmp/broken', 's/srcversion=......./srcversion=BADONE!/', 's/vhost_dev_init/vhost_dev_inyt/g')
   })
 
+  test('is not installed where another one hides it, and what was there comes back', async () => {
+    const folder = `/lib/modules/${kernel}`
+    const files = () => lab.check(['sh', '-c', `cd ${folder} && find updates extra -type f | sort | xargs sha256sum`])
+    await lab.check(['sh', '-euc', `mkdir -p ${folder}/extra && cp ${installed()} ${folder}/extra/`])
+    await lab.check(['sh', '-euc', `echo "override vhost_blk * extra" >/etc/depmod.d/hides.conf; depmod`])
+    const before = await files()
+    const { exitCode, error } = await tryVblk(lab, ['module', 'install', '--build-dir', '/tmp/next'])
+    expect({ exitCode, error }).toMatchObject({ exitCode: 4, error: { code: 'MODULE_NOT_INSTALLED' } })
+    expect(error?.message).toContain(`modprobe finds ${folder}/extra/vhost_blk.ko first`)
+    expect(await files()).toBe(before)
+    await lab.check(['sh', '-euc', `rm -r ${folder}/extra /etc/depmod.d/hides.conf; depmod`])
+  })
+
   test('is signed once, by a key that is made for it', async () => {
     await lab.check(['sh', '-euc', 'mkdir -p /tmp/signed && cp /tmp/next/vhost_blk.ko /tmp/signed/'])
     const sign = ['module', 'sign', '--build-dir', '/tmp/signed', '--key-dir', '/tmp/keys']
