@@ -147,8 +147,23 @@ export class Disk {
       async () => (await this.guest.ask('qom-list', { path })) as { name: string }[],
       (children) => !children.some(({ name }) => name === this.id),
     )
-    await this.guest.ask('blockdev-del', { 'node-name': `raw${this.index}` })
-    await this.guest.ask('blockdev-del', { 'node-name': `file${this.index}` })
+    await this.removeNodes()
+  }
+
+  /** Removes the nodes of a device that is gone. QEMU lets go of them in an RCU callback, a moment after it has said so. */
+  async removeNodes(): Promise<void> {
+    for (const node of [`raw${this.index}`, `file${this.index}`]) {
+      await eventually(
+        () =>
+          this.guest.ask('blockdev-del', { 'node-name': node }).then(
+            () => 'removed',
+            (error: Error) => error.message,
+          ),
+        (said) => !said.includes('is in use'),
+      ).then((said) => {
+        if (said !== 'removed') throw new Error(`${node}: ${said}`)
+      })
+    }
   }
 }
 
@@ -174,6 +189,8 @@ export class Migration {
   async begin(): Promise<void> {
     const capabilities = [{ capability: 'pause-before-switchover', state: true }]
     await this.#source.ask('migrate-set-capabilities', { capabilities })
+    // A loaded guest on a slow host may never have so little left as goes through within the usual 300 ms.
+    await this.#source.ask('migrate-set-parameters', { 'downtime-limit': 10_000 })
     await this.#destination.ask('migrate-incoming', { uri: `unix:${this.#socket}` })
     await this.#source.ask('migrate', { uri: `unix:${this.#socket}` })
     await eventually(
