@@ -21,8 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* No life takes longer unless something hangs. */
-#define LIFE_LIMIT_MS 90000
+/* So long nothing at all happens in a life only if something hangs. */
+#define STANDSTILL_MS 90000
 #define MAX_IMAGES 8
 
 const char *test_dir, *test_block, *test_slow;
@@ -174,10 +174,18 @@ static void show_hang(pid_t pid)
 	}
 }
 
+/* Grows with whatever a life does. */
+static unsigned long happened(void)
+{
+	return shared->answered + shared->taken + shared->broken + shared->ioctls + shared->refused;
+}
+
 /* Waits for the child, and says in why what was wrong with it. */
 static void await(pid_t child, const struct life *life, int output, char *why, size_t size)
 {
 	uint64_t start = now_ms(), kill_at = life->kill ? start + 1 + life->seed % 400 : UINT64_MAX;
+	uint64_t last = start;
+	unsigned long events = 0;
 	bool killed = false;
 	size_t length = 0;
 	int status;
@@ -190,8 +198,12 @@ static void await(pid_t child, const struct life *life, int output, char *why, s
 			kill(child, SIGKILL);
 			killed = true;
 		}
-		if (now_ms() - start > LIFE_LIMIT_MS) {
-			snprintf(why, size, "no end within %d s%s; the VMM was at: %s", LIFE_LIMIT_MS / 1000,
+		if (happened() != events) {
+			events = happened();
+			last = now_ms();
+		}
+		if (now_ms() - last > STANDSTILL_MS) {
+			snprintf(why, size, "nothing has happened for %d s%s; the VMM was at: %s", STANDSTILL_MS / 1000,
 				 killed ? " although it was killed" : "", shared->doing);
 			show_hang(child);
 			return;
