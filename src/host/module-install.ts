@@ -47,8 +47,8 @@ export async function installModule(
   requireRoot('install')
   if (installed?.installed) await keep(installed)
   const putBack = await setAside(path)
-  await replaceFile(built.path, path)
   try {
+    await replaceFile(built.path, path)
     await requireFound(path, tool)
   } catch (error) {
     await putBack(true)
@@ -83,7 +83,9 @@ async function setAside(path: string): Promise<(back: boolean) => Promise<void>>
   )
   return async (back) => {
     if (back && isThere) await rename(aside, path)
-    else await rm(back ? path : aside, { force: true })
+    else if (back) await rm(path, { force: true })
+    // Also when both were one file still: then rename has done nothing (rename(2)).
+    await rm(aside, { force: true })
   }
 }
 

@@ -120,7 +120,7 @@ test('the datapath is switched under the guest, and says when nothing changes', 
 
 test('a disk that the kernel serves grows, and the guest and the kernel see it', async () => {
   await vblk(lab, ['resize', guest.qmp, 'd', '20M'])
-  const sectors = 'for i in $(seq 100); do [ "$(cat /sys/block/vda/size)" = 40960 ] && exit 0; sleep 0.1; done; exit 1'
+  const sectors = 'for i in $(seq 600); do [ "$(cat /sys/block/vda/size)" = 40960 ] && exit 0; sleep 0.1; done; exit 1'
   await guest.check(['sh', '-c', sectors])
   await guest.check(['dd', 'if=/dev/urandom', 'of=/dev/vda', 'bs=1M', 'seek=19', 'count=1', 'conv=fsync'])
   const end = ['sh', '-c', 'dd if="$1" bs=1M skip=19 2>/dev/null | sha256sum | cut -d" " -f1', 'sh']
@@ -182,7 +182,13 @@ async function interrupted(argv: string[], when: RegExp) {
     output += data
   }
   const command = lab.spawn(['vblk', ...argv], { cwd: '/root', onOutput: collect, onError: collect })
-  for (let i = 0; i < 2400 && !when.test(output); i++) await sleep(50)
+  let isOver = false
+  const end = () => {
+    isOver = true
+  }
+  command.exited.then(end, end)
+  while (!when.test(output) && !isOver) await sleep(50)
+  expect(output).toMatch(when)
   command.kill(2)
   return { exitCode: await command.exited, output }
 }

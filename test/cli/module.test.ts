@@ -248,7 +248,7 @@ done >/run/load.log 2>&1; echo "ended well after $i" >>/run/load.log`
       expect(await isActive()).toBe(true)
 
       const ended =
-        'touch /run/stop; for i in $(seq 600); do [ -s /run/load.log ] && break; sleep 0.1; done; cat /run/load.log'
+        'touch /run/stop; for i in $(seq 1000); do [ -s /run/load.log ] && break; sleep 0.1; done; cat /run/load.log'
       expect(await guest.check(['sh', '-c', ended], { timeoutMs: 120_000 })).toMatch(/^ended well after [1-9]/)
     } finally {
       await guest.kill()
