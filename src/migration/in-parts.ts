@@ -9,7 +9,7 @@ import { Deadline } from './deadline.ts'
 import { endSource, type Finish, readDisks } from './finish.ts'
 import { findOpenMigration, isOfSides, Journal } from './journal/journal.ts'
 import type { MigrationRecord, Phase } from './journal/record.ts'
-import { summarize } from './journal/summary.ts'
+import { requireNotUnderWay } from './journal/summary.ts'
 import { makeReady, orUndo } from './make-ready.ts'
 import type { DryRun } from './migrate.ts'
 import { createChannel, move } from './move.ts'
@@ -100,8 +100,8 @@ export async function finishMigration(
 ): Promise<Finish['source']> {
   const journal = new Journal(store, record)
   const { running } = await sides.destination.qmp.execute('query-status')
-  await journal.finishAnothers()
-  const plan = { ...remainsOf(record), keepSource }
+  await journal.finishAnothers(keepSource)
+  const plan = remainsOf(journal.record)
   const source = await report.step('ending the source', () => endSource(sides, plan, report))
   const outcome = { vm: running ? 'running' : 'stopped', error: null, downtimeMs: record.downtimeMs ?? null } as const
   await journal.close('done', outcome, (message) => report.warn(message))
@@ -127,12 +127,7 @@ export function isPast(record: MigrationRecord, waiting: 'prepared' | 'moved'): 
       hint: `vblk migrate run ${id}`,
     })
   }
-  if (summarize(record).state === 'under way') {
-    throw new VblkError('MIGRATION_ACTIVE', ExitCode.Busy, `migration ${id} is under way`, {
-      hint: `wait for its end, or: vblk migrate abort ${id}`,
-      details: { pid: record.coordinator?.pid ?? null },
-    })
-  }
+  requireNotUnderWay(record)
   throw new VblkError('MIGRATION_LEFT', ExitCode.Unknown, `migration ${id} was left in phase ${phase}`, {
     hint: `vblk migrate recover ${id}`,
   })

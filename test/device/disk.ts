@@ -153,16 +153,15 @@ export class Disk {
   /** Removes the nodes of a device that is gone. QEMU lets go of them in an RCU callback, a moment after it has said so. */
   async removeNodes(): Promise<void> {
     for (const node of [`raw${this.index}`, `file${this.index}`]) {
-      await eventually(
+      const said = await eventually(
         () =>
           this.guest.ask('blockdev-del', { 'node-name': node }).then(
             () => 'removed',
             (error: Error) => error.message,
           ),
-        (said) => !said.includes('is in use'),
-      ).then((said) => {
-        if (said !== 'removed') throw new Error(`${node}: ${said}`)
-      })
+        (answer) => !answer.includes('is in use'),
+      )
+      if (said !== 'removed') throw new Error(`${node}: ${said}`)
     }
   }
 }

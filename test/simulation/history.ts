@@ -15,7 +15,7 @@ import { type Circumstances, type Fault, World } from './world.ts'
 /** One migration with its faults, and what recover made of it. */
 export interface History {
   faults: Fault[]
-  /** Of the first vblk's, and of all. */
+  /** All commands and journal writes, in order; those of recover come last. */
   moments: string[]
   /** What must never happen, and did. */
   violations: string[]

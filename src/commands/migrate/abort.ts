@@ -22,8 +22,8 @@ export default class MigrateAbort extends BaseCommand<Aborted> {
   static override summary = 'stop a migration that is under way, and wait until it is rolled back'
 
   static override description =
-    `Interrupts the vblk that does it, as Ctrl-C would; one that is only prepared is undone. A migration that has passed the point of no return goes on to
-its end, and the exit code is 5.`
+    `Interrupts the vblk that does it, as Ctrl-C would; one that is only prepared is undone. A migration that
+has passed the point of no return goes on to its end, and the exit code is 5.`
 
   static override examples = ['<%= config.bin %> migrate abort']
 

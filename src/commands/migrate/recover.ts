@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { Flags } from '@oclif/core'
-import { ExitCode, VblkError } from '../../errors.ts'
 import { withSides } from '../../migration/find-sides.ts'
 import { chooseRecord } from '../../migration/journal/choose.ts'
 import { partyName } from '../../migration/journal/party-name.ts'
 import { isOpen } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
-import { summarize } from '../../migration/journal/summary.ts'
+import { requireNotUnderWay } from '../../migration/journal/summary.ts'
 import { type Recovered, recover } from '../../migration/recover.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { migrationArgument } from '../../ui/migration-text.ts'
@@ -53,12 +52,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
     const chosen = await chooseRecord(journal, args.migration)
     if (chosen === undefined) return { id: null, message: 'no migration is open' }
     if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
-    if (summarize(chosen).state === 'under way') {
-      throw new VblkError('MIGRATION_ACTIVE', ExitCode.Busy, `migration ${chosen.id} is under way`, {
-        hint: `wait for its end, or: vblk migrate abort ${chosen.id}`,
-        details: { pid: chosen.coordinator?.pid ?? null },
-      })
-    }
+    requireNotUnderWay(chosen)
     const fenced = (flags.fenced ?? []).map((name: string) => partyName(name))
     const options = { timeoutMs, trace, warn: (message: string) => progress.warn(message) }
     return await withSides(chosen, fenced, options, async (found) => {

@@ -76,7 +76,10 @@ export class Journal {
   async enter(
     phase: Phase,
     changes: Partial<
-      Pick<MigrationRecord, 'disks' | 'outcome' | 'owner' | 'channel' | 'restore' | 'coordinator' | 'downtimeMs'>
+      Pick<
+        MigrationRecord,
+        'disks' | 'outcome' | 'owner' | 'channel' | 'restore' | 'coordinator' | 'downtimeMs' | 'keepSource'
+      >
     > = {},
   ): Promise<void> {
     const entered = [...this.#record.entered, { phase, at: new Date().toISOString() }].slice(-64)
@@ -93,8 +96,8 @@ export class Journal {
   }
 
   /** Goes on with a migration whose VM another vblk has moved. */
-  async finishAnothers(): Promise<void> {
-    await this.enter('finish', { coordinator: identify(process.pid) ?? null })
+  async finishAnothers(keepSource: boolean): Promise<void> {
+    await this.enter('finish', { keepSource, coordinator: identify(process.pid) ?? null })
   }
 
   /** The last phase before the destination may run, with the write caches that it must show. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { ExitCode, VblkError } from '../../errors.ts'
 import { hasEnded } from './process-identity.ts'
 import { isOpen, isWaiting, type MigrationRecord, type Phase } from './record.ts'
 
@@ -48,6 +49,15 @@ export function summarize(record: MigrationRecord): MigrationSummary {
     downtimeMs: outcome?.downtimeMs ?? record.downtimeMs ?? null,
     error: outcome?.error ?? null,
   }
+}
+
+/** Throws VblkError (exit code 9) while a vblk works on a migration. */
+export function requireNotUnderWay(record: MigrationRecord): void {
+  if (stateOf(record) !== 'under way') return
+  throw new VblkError('MIGRATION_ACTIVE', ExitCode.Busy, `migration ${record.id} is under way`, {
+    hint: `wait for its end, or: vblk migrate abort ${record.id}`,
+    details: { pid: record.coordinator?.pid ?? null },
+  })
 }
 
 function stateOf(record: MigrationRecord): MigrationSummary['state'] {

@@ -23,6 +23,8 @@
 
 /* So long nothing at all happens in a life only if something hangs. */
 #define STANDSTILL_MS 90000
+/* And so long no life takes, whatever a part of it still does. */
+#define LIFE_LIMIT_MS 600000
 #define MAX_IMAGES 8
 
 const char *test_dir, *test_block, *test_slow;
@@ -202,8 +204,9 @@ static void await(pid_t child, const struct life *life, int output, char *why, s
 			events = happened();
 			last = now_ms();
 		}
-		if (now_ms() - last > STANDSTILL_MS) {
-			snprintf(why, size, "nothing has happened for %d s%s; the VMM was at: %s", STANDSTILL_MS / 1000,
+		if (now_ms() - last > STANDSTILL_MS || now_ms() - start > LIFE_LIMIT_MS) {
+			snprintf(why, size, "no end after %d s, and nothing for %d s%s; the VMM was at: %s",
+				 (int)(now_ms() - start) / 1000, (int)(now_ms() - last) / 1000,
 				 killed ? " although it was killed" : "", shared->doing);
 			show_hang(child);
 			return;
