@@ -21,6 +21,16 @@ async function reload(): Promise<string> {
   return (await lab.check(['stat', '-c', '%U %G %a', '/dev/vhost-blk'])).trim()
 }
 
+/**
+ * Loads the module anew until its node is no longer as udev's old rules leave it. udevd (257) ignores a request that is sent
+ * before it accepts the connection ("Invalid sender uid 65534"), udevadm says success, and the rules stay the old ones.
+ */
+async function reloadAfterChange(old: string): Promise<string> {
+  let node = old
+  for (let tries = 0; node === old && tries < 10; tries++) node = await reload()
+  return node
+}
+
 /** Whether a user in that group and no other can open the node. */
 async function opens(group: string): Promise<boolean> {
   const who = ['setpriv', '--reuid=nobody', `--regid=${group}`, '--clear-groups']
@@ -32,7 +42,7 @@ test('the rule lets the group kvm open the device, and nobody else', async () =>
   expect(await opens('kvm')).toBe(false)
 
   await lab.check(['make', '-s', '-C', '/opt/vblk/kmod', 'install-rules', 'KDIR=/none'])
-  expect(await reload()).toBe('root kvm 660')
+  expect(await reloadAfterChange('root root 600')).toBe('root kvm 660')
   expect(await opens('kvm')).toBe(true)
   expect(await opens('nogroup')).toBe(false)
-}, 60_000)
+}, 120_000)
