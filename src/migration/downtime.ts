@@ -1,42 +1,103 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import type { EventName, QmpEvent } from '../qmp/index.ts'
-import type { Vm } from '../vm/vm.ts'
+import type { QmpEvent } from '../qmp/index.ts'
+import type { Side, Sides } from './options.ts'
 
-/** Remembers when a side last announced an event, from now on. */
-export class EventTime {
-  #last: QmpEvent['timestamp'] | undefined
-  readonly #close: () => void
+/** What ends each phase of the downtime, in the order of time; `STOP` begins the first. */
+const marks = ['stopped', 'drained', 'checked', 'saved', 'loaded', 'verified', 'running'] as const
+type Mark = (typeof marks)[number]
 
-  constructor(vm: Vm, name: EventName) {
-    const events = vm.qmp.events(({ event }) => event === name)
-    this.#close = () => events.close()
-    void this.#follow(events)
+/**
+ * The parts of the downtime, in milliseconds, one after another; their sum is the downtime. Drain: QEMU ends what its block
+ * layer has in flight. Check: vblk asks QEMU and the kernel whether every backend has stopped. Save: device state is saved
+ * and sent. Load: what the destination still needs then. Verify: vblk compares the write caches and writes the journal.
+ * Start: the destination takes the images and lets the VM run.
+ */
+export type DowntimePhases = Record<(typeof downtimePhases)[number], number>
+
+export const downtimePhases = ['drain', 'check', 'save', 'load', 'verify', 'start'] as const
+
+export interface Downtime {
+  /** From the source's STOP event to the destination's RESUME event. */
+  totalMs: number
+  /** Null if a QEMU did not tell enough. */
+  phases: DowntimePhases | null
+}
+
+/** Which moment an event tells; QEMU's state `device` begins when it is told to go on from pre-switchover. */
+function markOf(side: Side, { event, data }: QmpEvent): Mark | undefined {
+  if (event === 'STOP') return side === 'source' ? 'stopped' : undefined
+  if (event === 'RESUME') return side === 'destination' ? 'running' : undefined
+  if (event !== 'MIGRATION') return undefined
+  if (data.status === 'completed') return side === 'source' ? 'saved' : 'loaded'
+  if (side === 'destination') return undefined
+  if (data.status === 'pre-switchover') return 'drained'
+  return data.status === 'device' ? 'checked' : undefined
+}
+
+/** When both sides of a migration announced its moments. Both must be on one host, whose clock they tell. */
+export class DowntimeClock {
+  readonly #at = new Map<Mark, bigint>()
+  readonly #close: (() => void)[] = []
+
+  /** Listens from now on, until it is closed. */
+  follow(sides: Sides): void {
+    for (const side of ['source', 'destination'] as const) {
+      const events = sides[side].qmp.events((event) => markOf(side, event) !== undefined)
+      this.#close.push(() => events.close())
+      void this.#listen(side, events)
+    }
   }
 
-  async #follow(events: AsyncIterable<QmpEvent>): Promise<void> {
+  async #listen(side: Side, events: AsyncIterable<QmpEvent>): Promise<void> {
     try {
-      for await (const { timestamp } of events) this.#last = timestamp
+      for await (const event of events) this.see(side, event)
     } catch {
       // A lost connection shows wherever something is asked of it.
     }
   }
 
-  get last(): QmpEvent['timestamp'] | undefined {
-    return this.#last
+  /** Takes notice of one event. */
+  see(side: Side, event: QmpEvent): void {
+    const mark = markOf(side, event)
+    const at = microseconds(event.timestamp)
+    if (mark === undefined) return
+    if (at === undefined) this.#at.delete(mark)
+    else this.#at.set(mark, at)
+  }
+
+  /** The destination is as it must be, and is told to run now: the one moment that no QEMU announces. */
+  verified(): void {
+    this.#at.set('verified', BigInt(Date.now()) * 1000n)
+  }
+
+  /** Null while one of its ends is unknown. */
+  get downtime(): Downtime | null {
+    const [from, to] = [this.#at.get('stopped'), this.#at.get('running')]
+    if (from === undefined || to === undefined) return null
+    return { totalMs: Number(to - from) / 1000, phases: this.#phases(from, to) }
+  }
+
+  #phases(from: bigint, to: bigint): DowntimePhases | null {
+    let before = from
+    const lengths: [string, number][] = []
+    for (const [index, phase] of downtimePhases.entries()) {
+      const told = this.#at.get(marks[index + 1] as Mark)
+      if (told === undefined) return null
+      // What was there before the phase began, took no time in it.
+      const at = told < before ? before : told > to ? to : told
+      lengths.push([phase, Number(at - before) / 1000])
+      before = at
+    }
+    return Object.fromEntries(lengths) as DowntimePhases
   }
 
   close(): void {
-    this.#close()
+    for (const close of this.#close) close()
   }
 }
 
-/** Milliseconds, to the microsecond, between two events of QEMUs on one host; null when one is missing or has no time. */
-export function millisecondsBetween(
-  from: QmpEvent['timestamp'] | undefined,
-  to: QmpEvent['timestamp'] | undefined,
-): number | null {
-  if (from === undefined || to === undefined || Number(from.seconds) < 0 || Number(to.seconds) < 0) return null
-  const microseconds = (BigInt(to.seconds) - BigInt(from.seconds)) * 1_000_000n
-  return Number(microseconds + BigInt(to.microseconds) - BigInt(from.microseconds)) / 1000
+/** Undefined if QEMU could not read its clock. */
+function microseconds({ seconds, microseconds }: QmpEvent['timestamp']): bigint | undefined {
+  return Number(seconds) < 0 ? undefined : BigInt(seconds) * 1_000_000n + BigInt(microseconds)
 }

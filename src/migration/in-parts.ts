@@ -12,7 +12,7 @@ import type { MigrationRecord, Phase } from './journal/record.ts'
 import { requireNotUnderWay } from './journal/summary.ts'
 import { makeReady, orUndo } from './make-ready.ts'
 import type { DryRun } from './migrate.ts'
-import { createChannel, move } from './move.ts'
+import { createChannel, downtimeRecord, move } from './move.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import { planCommands, type ReadyPlan } from './plan.ts'
 import { remainsOf } from './remains.ts'
@@ -75,8 +75,7 @@ export async function runMigration(record: MigrationRecord, sides: Sides, option
     await journal.prepareAgain(ready, channel.dir)
     await makeReady(sides, plan, report, journal, deadline, ready)
     const moved = await move(sides, ready, channel, report, journal, deadline)
-    const { downtimeMs } = moved
-    await journal.enter('moved', { downtimeMs }).catch((error: Error) => report.warn(error.message))
+    await journal.enter('moved', downtimeRecord(moved)).catch((error: Error) => report.warn(error.message))
     const disks = await readDisks(sides.destination, ready, report)
     return migratedVm(sides, ready, moved, { disks, source: 'kept' })
   } finally {

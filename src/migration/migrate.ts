@@ -7,7 +7,7 @@ import { Deadline } from './deadline.ts'
 import { finish } from './finish.ts'
 import { Journal } from './journal/journal.ts'
 import { makeReady } from './make-ready.ts'
-import { createChannel, move } from './move.ts'
+import { createChannel, downtimeRecord, move } from './move.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import { planCommands } from './plan.ts'
 import { type MigratedVm, migratedVm } from './result.ts'
@@ -37,10 +37,10 @@ export async function migrate(sides: Sides, options: MigrateOptions): Promise<Mi
     await makeReady(sides, plan, report, journal, deadline)
     const moved = await move(sides, plan, channel, report, journal, deadline)
     const warn = (message: string) => report.warn(message)
-    await journal.enter('finish').catch((error: Error) => warn(error.message))
+    await journal.enter('finish', downtimeRecord(moved)).catch((error: Error) => warn(error.message))
     const finished = await finish(sides, plan, report)
     const vm = moved.status === 'running' ? 'running' : 'stopped'
-    await journal.close('done', { vm, error: null, downtimeMs: moved.downtimeMs }, warn)
+    await journal.close('done', { vm, error: null, downtimeMs: moved.downtime?.totalMs ?? null }, warn)
     return migratedVm(sides, plan, moved, finished)
   } finally {
     await channel.remove()

@@ -5,8 +5,9 @@ import { findProcess } from '../vm/qemu-process.ts'
 import { Channel } from './channel.ts'
 import { send, sendAll } from './commands.ts'
 import type { Deadline } from './deadline.ts'
-import { EventTime, millisecondsBetween } from './downtime.ts'
+import { type Downtime, DowntimeClock } from './downtime.ts'
 import type { Journal } from './journal/journal.ts'
+import type { MigrationRecord } from './journal/record.ts'
 import { orUndo } from './make-ready.ts'
 import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
@@ -19,8 +20,13 @@ import { type Switchover, switchOver } from './switchover.ts'
 /** What is known once the destination has the VM. */
 export type Moved = Switchover & {
   status: RunState
-  /** From the source's STOP event to the destination's RESUME event; null for a VM that stood still anyway. */
-  downtimeMs: number | null
+  /** Null for a VM that stood still anyway. */
+  downtime: Downtime | null
+}
+
+/** What the journal keeps of it. */
+export function downtimeRecord({ downtime }: Moved): Pick<MigrationRecord, 'downtimeMs' | 'downtimePhases'> {
+  return { downtimeMs: downtime?.totalMs ?? null, downtimePhases: downtime?.phases ?? null }
 }
 
 /** Makes the channel of a migration, for the user that the destination's QEMU runs as if it is known: it makes the socket. */
@@ -42,15 +48,14 @@ export async function move(
   deadline: Deadline,
 ): Promise<Moved> {
   const { signal } = deadline
-  const stopped = new EventTime(sides.source, 'STOP')
-  const resumed = new EventTime(sides.destination, 'RESUME')
+  const clock = new DowntimeClock()
+  clock.follow(sides)
   try {
     await orUndo(sides, plan, report, journal, deadline, () => sendAll(sides, listenCommands(channel.uri), { signal }))
-    const moved = await moveUntilNoReturn(sides, plan, channel.uri, report, journal, deadline)
-    return { ...moved, downtimeMs: plan.wasRunning ? millisecondsBetween(stopped.last, resumed.last) : null }
+    const moved = await moveUntilNoReturn(sides, plan, channel.uri, report, journal, deadline, clock)
+    return { ...moved, downtime: plan.wasRunning ? clock.downtime : null }
   } finally {
-    stopped.close()
-    resumed.close()
+    clock.close()
   }
 }
 
@@ -62,6 +67,7 @@ async function moveUntilNoReturn(
   report: Report,
   journal: Journal,
   deadline: Deadline,
+  clock: DowntimeClock,
 ): Promise<Switchover & { status: RunState }> {
   const { signal } = deadline
   try {
@@ -74,6 +80,7 @@ async function moveUntilNoReturn(
       const switchover = await switchOver(sides, plan, report, journal, signal)
       signal.throwIfAborted()
       await journal.enterCommit(switchover.disks)
+      clock.verified()
       return { ...switchover, status: plan.wasRunning ? await runDestination(sides) : 'paused' }
     })
   } catch (error) {

@@ -2,6 +2,7 @@
 
 import type { Datapath, WriteCache } from '../disk/info.ts'
 import type { RunState } from '../qmp/index.ts'
+import type { DowntimePhases } from './downtime.ts'
 import type { Finish } from './finish.ts'
 import type { Moved } from './move.ts'
 import type { Sides } from './options.ts'
@@ -24,6 +25,8 @@ export interface MigratedVm {
   status: RunState
   /** From the source's STOP event to the destination's RESUME event; null for a VM that stood still anyway. */
   downtimeMs: number | null
+  /** Its parts, in milliseconds; null if a QEMU did not tell enough. */
+  downtimePhases: DowntimePhases | null
   totalMs: number
   /** Memory that was sent. */
   ramBytes: number
@@ -37,14 +40,15 @@ export interface MigratedVm {
 export function migratedVm(
   { source, destination }: Sides,
   plan: ReadyPlan,
-  { migration, disks: saved, status, downtimeMs }: Moved,
+  { migration, disks: saved, status, downtime }: Moved,
   finish: Finish,
 ): MigratedVm {
   return {
     vm: source.name,
     destination: destination.name,
     status,
-    downtimeMs,
+    downtimeMs: downtime?.totalMs ?? null,
+    downtimePhases: downtime?.phases ?? null,
     totalMs: Number(migration['total-time'] ?? 0),
     ramBytes: Number(migration.ram?.transferred ?? 0),
     backendStoppedBeforeSave: true,

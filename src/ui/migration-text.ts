@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { Args } from '@oclif/core'
+import type { DowntimePhases } from '../migration/downtime.ts'
 import type { DryRun } from '../migration/migrate.ts'
 import type { MigratedDisk, MigratedVm } from '../migration/result.ts'
 import { printable } from './printable.ts'
@@ -20,6 +21,7 @@ export function renderMigrated({
   destination,
   status,
   downtimeMs,
+  downtimePhases,
   totalMs,
   ramBytes,
   disks,
@@ -27,7 +29,7 @@ export function renderMigrated({
 }: MigratedVm): string {
   const facts = pairs([
     ['VM', `${status} on ${destination}`],
-    ['downtime', downtimeMs === null ? '-' : `${downtimeMs.toFixed(1)} ms`],
+    ['downtime', downtimeMs === null ? '-' : `${downtimeMs.toFixed(1)} ms${partsOf(downtimePhases)}`],
     ['migration', `${totalMs} ms, ${(ramBytes / 2 ** 20).toFixed(1)} MiB sent`],
     ['source', source === 'quit' ? 'ended' : 'kept, stopped: never start it again while the destination is there'],
   ])
@@ -39,6 +41,12 @@ export function renderMigrated({
     { header: 'REASON', value: ({ reason }) => reason ?? '' },
   ])
   return `${facts}\n\n${rows}`
+}
+
+function partsOf(phases: DowntimePhases | null): string {
+  if (phases === null) return ''
+  const parts = Object.entries(phases).map(([phase, ms]) => `${phase} ${ms.toFixed(1)}`)
+  return ` (${parts.join(', ')})`
 }
 
 function change(before: string | null, after: string | null): string {

@@ -50,6 +50,7 @@ describe('migrate', () => {
         destination: destination.socket,
         status: 'running',
         downtimeMs: expect.any(Number),
+        downtimePhases: expect.any(Object),
         totalMs: expect.any(Number),
         ramBytes: expect.any(Number),
         backendStoppedBeforeSave: true,
@@ -62,8 +63,16 @@ describe('migrate', () => {
       warnings: [],
     })
     expect(exitCode).toBe(0)
-    const { downtimeMs, ramBytes } = envelope.result as Migrated
+    const { downtimeMs, downtimePhases, ramBytes } = envelope.result as Migrated
     expect(downtimeMs).toBeGreaterThan(0)
+    expect(Object.keys(downtimePhases ?? {})).toEqual(['drain', 'check', 'save', 'load', 'verify', 'start'])
+    const lengths = Object.values(downtimePhases ?? {})
+    expect(lengths.reduce((sum, ms) => sum + ms, 0)).toBeCloseTo(downtimeMs ?? 0, 3)
+    expect(Math.min(...lengths)).toBeGreaterThanOrEqual(0)
+    // Saving is done by QEMU, and none of it is done in no time.
+    expect(downtimePhases?.save).toBeGreaterThan(0)
+    const history = await vblk<{ migrations: unknown[] }>(['migrate', 'history', '--last', '1'])
+    expect(history.envelope.result?.migrations).toMatchObject([{ phase: 'done', downtimeMs, downtimePhases }])
     expect(ramBytes).toBeGreaterThan(0)
     expect(await hasEnded(source)).toBe(true)
     const after = await fullState(destination)
@@ -244,7 +253,7 @@ describe('options', () => {
     expect(dry.stdout).toMatch(/^destination: \{"execute":"blockdev-add",.*\n.*device_add/)
     const { stdout } = await vblk(['migrate', source.socket, destination.socket], { text: true })
     expect(stdout).toMatch(
-      /^VM +running on .*\ndowntime +[\d.]+ ms\nmigration +\d+ ms, [\d.]+ MiB sent\nsource +ended\n/,
+      /^VM +running on .*\ndowntime +[\d.]+ ms \(drain [\d.]+, .*, start [\d.]+\)\nmigration +\d+ ms, [\d.]+ MiB sent\nsource +ended\n/,
     )
     expect(stdout).toMatch(/\nd1 +idle -> idle +writeback -> writeback +the VM runs without KVM\n$/)
   })

@@ -78,7 +78,15 @@ export class Journal {
     changes: Partial<
       Pick<
         MigrationRecord,
-        'disks' | 'outcome' | 'owner' | 'channel' | 'restore' | 'coordinator' | 'downtimeMs' | 'keepSource'
+        | 'disks'
+        | 'outcome'
+        | 'owner'
+        | 'channel'
+        | 'restore'
+        | 'coordinator'
+        | 'downtimeMs'
+        | 'downtimePhases'
+        | 'keepSource'
       >
     > = {},
   ): Promise<void> {

@@ -103,6 +103,19 @@ const recordSchema = z.strictObject({
   ),
   /** How long the VM stood still, once it has moved. */
   downtimeMs: z.optional(z.nullable(z.number())),
+  /** And what for; null if that is not known. */
+  downtimePhases: z.optional(
+    z.nullable(
+      z.strictObject({
+        drain: z.number(),
+        check: z.number(),
+        save: z.number(),
+        load: z.number(),
+        verify: z.number(),
+        start: z.number(),
+      }),
+    ),
+  ),
   /** What became of it; null while nobody can tell. */
   outcome: z.nullable(
     z.strictObject({

@@ -24,6 +24,8 @@ export interface MigrationSummary {
   phases: { phase: Phase; ms: number | null }[]
   vm: 'running' | 'stopped' | 'lost' | null
   downtimeMs: number | null
+  /** Its parts, in milliseconds; null if they are not known. */
+  downtimePhases: NonNullable<MigrationRecord['downtimePhases']> | null
   error: string | null
 }
 
@@ -47,6 +49,7 @@ export function summarize(record: MigrationRecord): MigrationSummary {
     })),
     vm: outcome?.vm ?? null,
     downtimeMs: outcome?.downtimeMs ?? record.downtimeMs ?? null,
+    downtimePhases: record.downtimePhases ?? null,
     error: outcome?.error ?? null,
   }
 }
