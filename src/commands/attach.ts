@@ -22,11 +22,16 @@ lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothrea
     '<%= config.bin %> attach /run/vm1.qmp /dev/vg0/data --id data',
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id disk1 --serial D1 --queues 4 --dry-run',
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id slow --bandwidth 50M --iops 500',
+    '<%= config.bin %> attach /run/vm1.qmp disk.img --id private --pass-fd',
+    '<%= config.bin %> attach /run/vm1.qmp /dev/fd/3 --id private 3<>disk.img',
   ]
 
   static override args = {
     vm: vmArgument(),
-    file: Args.string({ description: 'raw image file or block device', required: true }),
+    file: Args.string({
+      description: 'raw image file or block device, or /dev/fd/N for a descriptor that vblk inherits and passes on',
+      required: true,
+    }),
   }
 
   static override flags = {
@@ -64,6 +69,10 @@ lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothrea
         'who serves it: kernel (or fail), userspace (QEMU), auto (the kernel if it can); kernel if not given, auto with limits',
       options: ['kernel', 'userspace', 'auto'] as const,
     })(),
+    'pass-fd': Flags.boolean({
+      description: 'open FILE and /dev/vhost-blk here and pass the descriptors, for a QEMU that may open neither',
+      default: false,
+    }),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing', default: false }),
   }
 
@@ -88,6 +97,7 @@ lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothrea
       discard: flags.discard,
       bandwidth: flags.bandwidth === undefined ? undefined : parseRate(flags.bandwidth),
       iops: flags.iops,
+      passFds: flags['pass-fd'],
     })
     return await withLockedVm(args.vm, { timeoutMs, signal, trace, warn: (message) => progress.warn(message) }, (vm) =>
       attachDisk(vm, spec, { timeoutMs, signal, report: progress, dryRun: flags['dry-run'] }),

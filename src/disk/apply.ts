@@ -4,6 +4,7 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { listSlots } from '../vm/slots.ts'
 import { requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { attachDisk } from './attach.ts'
+import { Descriptors } from './descriptors.ts'
 import { detachDisk } from './detach.ts'
 import { differences } from './differences.ts'
 import { type DiskInfo, listDisks } from './info.ts'
@@ -70,10 +71,11 @@ export async function applyState(
       }
     }
     const free = dryRun ? await freeBuses(vm, steps, options) : []
+    const reserved = new Set<number>()
     for (const step of steps) {
       if (step.spec === undefined || (step.action !== 'attach' && step.action !== 'replace')) continue
       const add = () => attachDisk(vm, step.spec as DiskSpec, options)
-      commands.push(...(dryRun ? wouldAttach(step.spec, free) : (await add()).commands))
+      commands.push(...(dryRun ? await wouldAttach(vm, step.spec, free, reserved) : (await add()).commands))
       done.push(step)
     }
   } catch (error) {
@@ -91,13 +93,15 @@ async function freeBuses(vm: Vm, steps: PlannedStep[], { signal }: ApplyOptions)
   return slots.filter(({ bus, occupants }) => occupants.length === 0 || leaving.includes(bus)).map(({ bus }) => bus)
 }
 
-function wouldAttach(spec: DiskSpec, free: string[]): PlannedCommand[] {
+async function wouldAttach(vm: Vm, spec: DiskSpec, free: string[], reserved: Set<number>): Promise<PlannedCommand[]> {
   const bus = spec.bus ?? free[0]
   if (bus === undefined) {
     throw new VblkError('NO_FREE_SLOT', ExitCode.Refused, `there would be no free hot-plug port for ${spec.id}`)
   }
   if (free.includes(bus)) free.splice(free.indexOf(bus), 1)
-  return attachCommands(spec, bus)
+  const descriptors = spec.passFds === true ? await Descriptors.open(vm, spec, {}, reserved) : undefined
+  descriptors?.close()
+  return attachCommands(spec, bus, descriptors)
 }
 
 async function planSteps(vm: Vm, wanted: readonly DiskRequest[], options: ApplyOptions): Promise<PlannedStep[]> {

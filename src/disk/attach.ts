@@ -7,6 +7,7 @@ import { findDevice } from '../vm/qom.ts'
 import { listSlots } from '../vm/slots.ts'
 import { requireLocal, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { awaitDatapath } from './datapath.ts'
+import { Descriptors, removeSets } from './descriptors.ts'
 import { pendingUnplug } from './detach.ts'
 import { differences } from './differences.ts'
 import { type DiskInfo, findDisk, isDisk } from './info.ts'
@@ -41,7 +42,7 @@ export interface AttachResult {
  * can't be told what is left.
  */
 export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptions): Promise<AttachResult> {
-  const { signal, dryRun, report } = options
+  const { signal, dryRun } = options
   const { id } = spec
   requireLocal(vm, `${spec.source.file} was looked at here`)
   await requireVhostBlk(vm, { signal })
@@ -49,20 +50,40 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
   if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }
   await requireHere(vm, { signal })
   const bus = spec.bus ?? (await chooseBus(vm, signal))
-  const commands = attachCommands(spec, bus)
-  if (dryRun) return { id, changed: false, disk: null, commands, dryRun }
+  const descriptors = spec.passFds === true ? await Descriptors.open(vm, spec, { signal }) : undefined
+  try {
+    const commands = attachCommands(spec, bus, descriptors)
+    if (dryRun) return { id, changed: false, disk: null, commands, dryRun }
+    const disk = await addDisk(vm, spec, bus, descriptors, options)
+    return { id, changed: true, disk, commands, dryRun }
+  } finally {
+    descriptors?.close()
+  }
+}
 
+/** Adds what belongs to a disk, and waits for its datapath; or nothing is added. */
+async function addDisk(
+  vm: Vm,
+  spec: DiskSpec,
+  bus: string,
+  descriptors: Descriptors | undefined,
+  options: OperationOptions,
+): Promise<DiskInfo> {
+  const { signal, report } = options
+  const { id } = spec
   signal.throwIfAborted()
   try {
-    const node = blockdevAddArguments(spec)
+    // Of an attach that was killed.
+    await removeSets(vm, id)
+    await descriptors?.pass(vm, { signal })
+    const node = blockdevAddArguments(spec, descriptors?.sets)
     await report.step(`opening ${spec.source.file}`, () => vm.qmp.execute('blockdev-add', node, { signal }))
     await report.step(`plugging in ${id}`, async () => {
-      await vm.qmp.execute('device_add', deviceAddArguments(spec, bus), { signal })
+      await vm.qmp.execute('device_add', deviceAddArguments(spec, bus, descriptors?.sets), { signal })
       const throttle = throttleArguments(spec)
       if (throttle !== undefined) await vm.qmp.execute('block_set_io_throttle', throttle, { signal })
     })
-    const disk = await awaitDatapath(vm, spec, options)
-    return { id, changed: true, disk, commands, dryRun }
+    return await awaitDatapath(vm, spec, options)
   } catch (error) {
     await rollBack(vm, id, options)
     throw explainFailure(vm, error, spec)
@@ -137,6 +158,7 @@ async function rollBack(vm: Vm, id: string, { report, timeoutMs }: OperationOpti
           throw pendingUnplug(vm, id, `the attach failed, and the guest has not given back ${id}`)
       }
       await removeNode(vm, id)
+      await removeSets(vm, id)
     })
   } catch (error) {
     if (error instanceof VblkError && error.code === 'DETACH_PENDING') throw error

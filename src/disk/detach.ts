@@ -4,6 +4,7 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { requireHere } from '../vm/presence.ts'
 import { findDevice } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
+import { findSets, removeSets } from './descriptors.ts'
 import { type DiskInfo, findDisk, isDisk } from './info.ts'
 import { checkId, nodeName } from './names.ts'
 import { type PlannedCommand, removalCommands } from './plan.ts'
@@ -35,10 +36,14 @@ export async function detachDisk(vm: Vm, id: string, options: OperationOptions):
     throw new VblkError('NOT_A_DISK', ExitCode.Refused, `${id} is a ${device.type}, not a virtio disk`)
   }
   const disk = device && (await findDisk(vm, id, { signal }))
-  const present = { device: device !== undefined, node: await hasNode(vm, nodeName(id), { signal }) }
+  const present = {
+    device: device !== undefined,
+    node: await hasNode(vm, nodeName(id), { signal }),
+    sets: await findSets(vm, id, { signal }),
+  }
   const result: DetachResult = {
     id,
-    changed: (present.device || present.node) && !dryRun,
+    changed: (present.device || present.node || present.sets.length > 0) && !dryRun,
     removed: { device: present.device && !dryRun, node: present.node && !dryRun },
     keptNode: foreignNode(disk, id),
     commands: removalCommands(id, present),
@@ -50,6 +55,7 @@ export async function detachDisk(vm: Vm, id: string, options: OperationOptions):
   if (present.device)
     await report.wait(`waiting for the guest to give up ${id}`, () => unplugOrExplain(vm, id, options))
   if (present.node) await report.step(`removing the block node ${nodeName(id)}`, () => removeNode(vm, id))
+  await removeSets(vm, id)
   return result
 }
 

@@ -5,6 +5,7 @@ import type { BlockInfo, Json, QapiInt, WaitOptions } from '../qmp/index.ts'
 import { isDriven } from '../vm/guest-driver.ts'
 import { listChildren, peripheral, peripheralAnon, type QomChild, readProperty } from '../vm/qom.ts'
 import { type Vm, vhostBlkPci } from '../vm/vm.ts'
+import { fileOfSet } from './descriptors.ts'
 import type { DatapathChoice, DiscardMode } from './spec.ts'
 import { notStarted, readVhostState, type VhostState } from './vhost-state.ts'
 
@@ -63,6 +64,7 @@ export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<Disk
     vm.qmp.execute('query-block', {}, options),
     vm.qmp.execute('query-status', {}, options),
   ])
+  await nameFiles(vm, blocks, options)
   const standstill = running ? undefined : `the VM is not running (${status})`
   const disks: DiskInfo[] = []
   for (const device of sortByName(named)) {
@@ -72,6 +74,14 @@ export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<Disk
     if (isDisk(device)) disks.push(await readDisk(vm, device, null, blocks, standstill, options))
   }
   return disks
+}
+
+/** Puts the paths that vblk opened in place of the names by which QEMU opened their descriptors. */
+async function nameFiles(vm: Vm, blocks: BlockInfo[], options: WaitOptions): Promise<void> {
+  const images = blocks.flatMap(({ inserted }) => (inserted === undefined ? [] : [inserted.image]))
+  if (!images.some(({ filename }) => filename.startsWith('/dev/fdset/'))) return
+  const sets = await vm.qmp.execute('query-fdsets', {}, options)
+  for (const image of images) image.filename = fileOfSet(image.filename, sets)
 }
 
 /** The properties that DiskInfo is made from, by QEMU's names. */

@@ -2,6 +2,7 @@
 
 import type { BlockdevRawOptions, DeviceAddOptions, ThrottleOptions } from '../qmp/index.ts'
 import { vhostBlkPci } from '../vm/vm.ts'
+import { type DescriptorSets, type Descriptors, setName } from './descriptors.ts'
 import { fileNodeName, nodeName } from './names.ts'
 import type { DiskSpec } from './spec.ts'
 
@@ -16,7 +17,7 @@ export const vhostProperty = { kernel: 'on', userspace: 'off', auto: 'auto' } as
 export const writeCacheProperty = { writeback: 'on', writethrough: 'off', auto: 'auto' } as const
 
 /** The arguments of blockdev-add: an explicit raw node, so that QEMU never guesses a format from what the guest wrote. */
-export function blockdevAddArguments(spec: DiskSpec): BlockdevRawOptions {
+export function blockdevAddArguments(spec: DiskSpec, sets?: DescriptorSets): BlockdevRawOptions {
   const direct = spec.cache === 'none'
   const common = {
     'read-only': spec.readOnly,
@@ -30,7 +31,7 @@ export function blockdevAddArguments(spec: DiskSpec): BlockdevRawOptions {
     file: {
       driver: spec.source.driver,
       'node-name': fileNodeName(spec.id),
-      filename: spec.source.file,
+      filename: sets === undefined ? spec.source.file : setName(sets.image),
       // Linux AIO needs O_DIRECT.
       aio: direct ? 'native' : 'threads',
       locking: 'auto',
@@ -42,7 +43,7 @@ export function blockdevAddArguments(spec: DiskSpec): BlockdevRawOptions {
 }
 
 /** The arguments of device_add on a bus. */
-export function deviceAddArguments(spec: DiskSpec, bus: string): DeviceAddOptions {
+export function deviceAddArguments(spec: DiskSpec, bus: string, sets?: DescriptorSets): DeviceAddOptions {
   const options: DeviceAddOptions = {
     driver: vhostBlkPci,
     id: spec.id,
@@ -51,6 +52,7 @@ export function deviceAddArguments(spec: DiskSpec, bus: string): DeviceAddOption
     vhost: vhostProperty[spec.datapath],
     'write-cache': writeCacheProperty[spec.writeCache],
   }
+  if (sets?.kernel !== undefined) options.vhostdev = setName(sets.kernel)
   if (spec.addr !== undefined) options.addr = spec.addr
   if (spec.serial !== undefined) options.serial = spec.serial
   if (spec.queues !== undefined) options['num-queues'] = spec.queues
@@ -78,19 +80,25 @@ export function throttleArguments({ id, bandwidth, iops }: DiskSpec): ThrottleOp
 }
 
 /** All that an attach sends, in order. */
-export function attachCommands(spec: DiskSpec, bus: string): PlannedCommand[] {
+export function attachCommands(spec: DiskSpec, bus: string, descriptors?: Descriptors): PlannedCommand[] {
   const throttle = throttleArguments(spec)
+  const sets = descriptors?.sets
   return [
-    { execute: 'blockdev-add', arguments: blockdevAddArguments(spec) },
-    { execute: 'device_add', arguments: deviceAddArguments(spec, bus) },
+    ...(descriptors?.commands ?? []).map((command) => ({ execute: 'add-fd', arguments: command.arguments })),
+    { execute: 'blockdev-add', arguments: blockdevAddArguments(spec, sets) },
+    { execute: 'device_add', arguments: deviceAddArguments(spec, bus, sets) },
     ...(throttle === undefined ? [] : [{ execute: 'block_set_io_throttle', arguments: throttle }]),
   ]
 }
 
-/** What undoes both, in order. */
-export function removalCommands(id: string, present: { device: boolean; node: boolean }): PlannedCommand[] {
+/** What undoes it, in order. */
+export function removalCommands(
+  id: string,
+  present: { device: boolean; node: boolean; sets: readonly number[] },
+): PlannedCommand[] {
   const commands: PlannedCommand[] = []
   if (present.device) commands.push({ execute: 'device_del', arguments: { id } })
   if (present.node) commands.push({ execute: 'blockdev-del', arguments: { 'node-name': nodeName(id) } })
+  for (const set of present.sets) commands.push({ execute: 'remove-fd', arguments: { 'fdset-id': set } })
   return commands
 }

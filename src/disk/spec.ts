@@ -38,6 +38,8 @@ export interface DiskRequest {
   /** Limits of reads and writes together: bytes, and requests, per second. */
   bandwidth?: number | undefined
   iops?: number | undefined
+  /** vblk opens the files and passes their descriptors, for a QEMU that may not open them. */
+  passFds?: boolean | undefined
 }
 
 /** A request whose values were checked and whose source was looked at. */
@@ -80,7 +82,9 @@ export async function checkRequest(request: DiskRequest): Promise<DiskSpec> {
       { hint: 'the guest could not reach its end; give it another size first' },
     )
   }
-  return { ...request, datapath, discard: request.discard ?? 'unmap', source }
+  // A descriptor that vblk was given exists in no other process.
+  const passFds = request.passFds === true || source.descriptor !== undefined
+  return { ...request, datapath, discard: request.discard ?? 'unmap', passFds, source }
 }
 
 function checkBlockSizes({ logicalBlockSize: logical, physicalBlockSize: physical }: DiskRequest): void {

@@ -84,6 +84,7 @@ const settings = {
   discard: oneOf('unmap', 'ignore'),
   bandwidth: isSize,
   iops: isNumber,
+  'pass-fd': isFlag,
 } as const
 
 function checkState(value: unknown, folder: string): StateFile {
@@ -122,6 +123,7 @@ function checkDisk(value: unknown, where: string, folder: string): DiskRequest {
     discard: disk.discard as DiskRequest['discard'],
     bandwidth: disk.bandwidth === undefined ? undefined : parseRate(String(disk.bandwidth)),
     iops,
+    passFds: disk['pass-fd'] === true,
   }
 }
 

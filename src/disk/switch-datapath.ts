@@ -4,6 +4,7 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError } from '../qmp/index.ts'
 import { requireHere } from '../vm/presence.ts'
 import type { Vm } from '../vm/vm.ts'
+import { renewKernel } from './descriptors.ts'
 import { type DiskInfo, requireDisk } from './info.ts'
 import { pause } from './pause.ts'
 import type { PlannedCommand } from './plan.ts'
@@ -47,6 +48,7 @@ export async function switchDatapath(
   signal.throwIfAborted()
   // The switch waits for requests in flight, and can't be taken back on the way.
   const now = await report.wait(`switching ${id} to the ${target} datapath`, async () => {
+    if (target === 'kernel') await renewKernel(vm, disk, { signal })
     await vm.qmp.execute('qom-set', set, { timeoutMs: options.timeoutMs }).catch((error: Error) => {
       throw explainFailure(error, id)
     })

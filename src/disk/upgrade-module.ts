@@ -14,6 +14,7 @@ import { requireHere } from '../vm/presence.ts'
 import { findProcess } from '../vm/qemu-process.ts'
 import { listRegistered } from '../vm/registry.ts'
 import { openVm, type Vm } from '../vm/vm.ts'
+import { renewKernel, withdrawKernel } from './descriptors.ts'
 import { type DiskInfo, listDisks } from './info.ts'
 import { pause } from './pause.ts'
 import type { OperationOptions } from './report.ts'
@@ -210,6 +211,7 @@ async function leaveAll(disks: readonly Disk[], timeoutMs: number, signal?: Abor
       }
       await pause(pollMs, signal)
     }
+    await withdrawKernel(vm, info, wait)
   }
 }
 
@@ -217,6 +219,7 @@ async function leaveAll(disks: readonly Disk[], timeoutMs: number, signal?: Abor
 async function giveBack(disks: readonly Disk[], report: OperationOptions['report']): Promise<void> {
   for (const disk of disks) {
     try {
+      await renewKernel(disk.vm, disk.info, { timeoutMs: mendMs })
       await disk.vm.qmp.execute('qom-set', setActive(disk, true), { timeoutMs: mendMs })
     } catch (error) {
       if (disk.info.datapath === 'kernel') throw error

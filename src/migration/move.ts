@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import type { MigrationInfo, RunState } from '../qmp/index.ts'
-import { findProcess } from '../vm/qemu-process.ts'
+import { findProcess, readFileOwner } from '../vm/qemu-process.ts'
 import { Channel } from './channel.ts'
 import { send, sendAll } from './commands.ts'
 import type { Deadline } from './deadline.ts'
@@ -32,7 +32,7 @@ export function downtimeRecord({ downtime }: Moved): Pick<MigrationRecord, 'down
 /** Makes the channel of a migration, for the user that the destination's QEMU runs as if it is known: it makes the socket. */
 export async function createChannel({ destination }: Sides): Promise<Channel> {
   const process = findProcess(destination)
-  return await Channel.create('pid' in process ? process : undefined)
+  return await Channel.create('pid' in process ? ((await readFileOwner(process.pid)) ?? process) : undefined)
 }
 
 /**

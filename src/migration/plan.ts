@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { type DescriptorSets, setName } from '../disk/descriptors.ts'
 import type { DiskInfo } from '../disk/info.ts'
-import { throttleArguments } from '../disk/plan.ts'
+import { blockdevAddArguments, throttleArguments } from '../disk/plan.ts'
 import { command, type SideCommand } from './commands.ts'
 import type { Preparation } from './preparation.ts'
 import type { DeviceProperties } from './properties.ts'
@@ -13,7 +14,7 @@ export interface PlannedDisk {
   name: string
   source: DiskInfo
   properties: DeviceProperties
-  destination: Pick<DiskInfo, 'path' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
+  destination: Pick<DiskInfo, 'path' | 'node' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
   /** What makes it on the destination; undefined if the destination has it. */
   preparation: Preparation | undefined
 }
@@ -47,11 +48,13 @@ export interface Remains {
   }[]
 }
 
-export function prepareCommands({ spec, node, device }: Preparation): SideCommand[] {
+/** Makes a disk, from the sets that its files were passed in if they were. */
+export function prepareCommands({ spec, device }: Preparation, sets?: DescriptorSets): SideCommand[] {
   const throttle = throttleArguments(spec)
+  const vhostdev = sets?.kernel === undefined ? {} : { vhostdev: setName(sets.kernel) }
   return [
-    command('destination', 'blockdev-add', node),
-    command('destination', 'device_add', device),
+    command('destination', 'blockdev-add', blockdevAddArguments(spec, sets)),
+    command('destination', 'device_add', { ...device, ...vhostdev }),
     ...(throttle === undefined ? [] : [command('destination', 'block_set_io_throttle', throttle)]),
   ]
 }

@@ -8,6 +8,7 @@ import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
 import { Findings } from './findings.ts'
 import type { MigrateOptions, Report, Sides } from './options.ts'
+import { requirePassedImage } from './passed-image.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
 import { planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
@@ -68,7 +69,11 @@ async function pairDisks(
   const [ours, theirs] = [await describeDisks(source, wait), await describeDisks(destination, wait)]
   const pairs: PlannedDisk[] = []
   for (const described of ours) {
-    const pair = await findings.attempt(() => pairDisk(described, theirs, nodes, report))
+    const pair = await findings.attempt(async () => {
+      const planned = await pairDisk(described, theirs, nodes, report)
+      if (planned.preparation?.spec.passFds === true) await requirePassedImage(source, planned.preparation.spec, wait)
+      return planned
+    })
     if (pair !== undefined) pairs.push(pair)
   }
   for (const { disk } of theirs.filter((their) => !ours.some((our) => isCounterpart(our.disk, their.disk)))) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import path from 'node:path'
 import { fileNodeName, nodeName } from '../disk/names.ts'
-import { blockdevAddArguments } from '../disk/plan.ts'
 import type { DiskSpec } from '../disk/spec.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import type { BlockDeviceInfo, BlockdevRawOptions, DeviceAddOptions } from '../qmp/index.ts'
+import type { BlockDeviceInfo, DeviceAddOptions } from '../qmp/index.ts'
 import { vhostBlkPci } from '../vm/vm.ts'
 import { type DescribedDisk, diskName } from './differences.ts'
 
@@ -12,7 +12,6 @@ import { type DescribedDisk, diskName } from './differences.ts'
 export interface Preparation {
   id: string
   spec: DiskSpec
-  node: BlockdevRawOptions
   device: DeviceAddOptions
 }
 
@@ -40,19 +39,22 @@ export function planPreparation(described: DescribedDisk, nodes: readonly BlockD
     iops: disk.limits.requestsPerSecond ?? undefined,
     bus,
     addr,
+    passFds: source.passed,
     source,
   }
+  const { vhostdev, ...others } = properties
   return {
     id,
     spec,
-    node: blockdevAddArguments(spec),
     device: {
       driver: vhostBlkPci,
       id,
       bus,
       addr,
       drive: nodeName(id),
-      ...properties,
+      ...others,
+      // The name of a set is good in its own QEMU.
+      ...(vhostdev !== undefined && !source.passed && { vhostdev }),
       ...writeCacheProperty(described),
     },
   }
@@ -65,17 +67,24 @@ function writeCacheProperty({ disk, properties }: DescribedDisk): { 'write-cache
 }
 
 /** The file below the disk, if the nodes are as attach makes them. */
-function fileNode({ disk }: DescribedDisk, nodes: readonly BlockDeviceInfo[]): DiskSpec['source'] | undefined {
+function fileNode(
+  { disk }: DescribedDisk,
+  nodes: readonly BlockDeviceInfo[],
+): (DiskSpec['source'] & { passed: boolean }) | undefined {
   const { id, type, node, file, sizeBytes } = disk
   if (id === null || type !== vhostBlkPci || node !== nodeName(id) || file === null) return undefined
   const top = nodes.find((each) => each['node-name'] === node)
   const below = nodes.find((each) => each['node-name'] === fileNodeName(id))
   if (top?.drv !== 'raw' || below === undefined) return undefined
   if (below.drv !== 'file' && below.drv !== 'host_device') return undefined
+  const { filename } = below.image
+  const passed = filename.startsWith('/dev/fdset/') && path.isAbsolute(file) && filename !== file
   // QEMU shows options as json: that have no place in a file's name; another size means that only a part is used.
-  if (file.startsWith('json:') || below.image.filename !== file) return undefined
+  if (file.startsWith('json:') || (filename !== file && !passed)) return undefined
+  // Passed by somebody else, who knows what it is.
+  if (file.startsWith('/dev/fdset/')) return undefined
   if (Number(below.image['virtual-size']) !== sizeBytes) return undefined
-  return { file, driver: below.drv, sizeBytes }
+  return { file, driver: below.drv, sizeBytes, passed }
 }
 
 function mustBeThere({ disk }: DescribedDisk): VblkError {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { Descriptors, removeSets } from '../disk/descriptors.ts'
 import { findDisk } from '../disk/info.ts'
 import { explainRefusal } from '../disk/refusals.ts'
 import { removeNode, unplug } from '../disk/unplug.ts'
@@ -19,14 +20,17 @@ import { readDeviceProperties } from './properties.ts'
  * doesn't see the file, 4, 5. What it has made by then is for removeDisk to remove.
  */
 export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: Preparation, signal: AbortSignal) {
-  for (const command of prepareCommands(preparation)) {
-    try {
-      await send(sides, command, { signal })
-    } catch (error) {
-      throw error instanceof QmpCommandError ? explain(error, preparation) : error
-    }
-  }
   const { destination } = sides
+  const { spec } = preparation
+  const descriptors = spec.passFds === true ? await Descriptors.open(destination, spec, { signal }) : undefined
+  try {
+    await descriptors?.pass(destination, { signal })
+    for (const command of prepareCommands(preparation, descriptors?.sets)) await send(sides, command, { signal })
+  } catch (error) {
+    throw error instanceof QmpCommandError ? explain(error, preparation) : error
+  } finally {
+    descriptors?.close()
+  }
   const made = await findDisk(destination, preparation.id, { signal })
   if (made === undefined) {
     throw new VblkError('DISK_VANISHED', ExitCode.Refused, `${disk.name} was made on the destination and is gone again`)
@@ -55,6 +59,7 @@ export async function removeDisk(destination: Vm, id: string): Promise<void> {
     if ((await unplug(destination, id, { timeoutMs: unaidedMs })) === 'pending') await unplugByReset(destination, id)
   }
   await removeNode(destination, id)
+  await removeSets(destination, id)
 }
 
 /** ACPI's hot-plug waits for a guest's answer, and there is no guest yet; a reset gives up what is to be unplugged. */

@@ -2,7 +2,7 @@
 
 import { type DiskInfo, isDisk } from '../disk/info.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import type { MigrationInfo, WaitOptions } from '../qmp/index.ts'
+import type { BlockDeviceInfo, MigrationInfo, WaitOptions } from '../qmp/index.ts'
 import { listChildren, peripheral, peripheralAnon } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
@@ -90,7 +90,11 @@ async function verifyDestination(
   ])
   if (status.status !== 'paused') throw mismatch(`its VM is in state ${status.status}, not paused`)
   const files = new Set(plan.disks.map(({ source: { file } }) => file))
-  const taken = nodes.find((node) => node.active === true && !node.ro && files.has(node.file))
+  // A file that was passed as a descriptor has no such name.
+  const names = new Set(plan.disks.map(({ destination: { node } }) => node))
+  const isOurs = ({ file, 'node-name': name }: BlockDeviceInfo) =>
+    files.has(file) || (name !== undefined && names.has(name))
+  const taken = nodes.find((node) => node.active === true && !node.ro && isOurs(node))
   if (taken !== undefined) throw mismatch(`it has already taken ${taken.file}`)
   for (const [index, { name, destination: planned }] of plan.disks.entries()) {
     const [before, after] = [saved[index], loaded[index]]

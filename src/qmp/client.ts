@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import type { Duplex } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
 import { ExitCode } from '../errors.ts'
 import {
   QmpCommandError,
@@ -53,6 +54,16 @@ export interface ConnectOptions {
   outOfBand?: boolean | undefined
   /** A longer line ends the connection; 64 MiB unless told. */
   maxLineBytes?: number | undefined
+  /**
+   * Sends descriptors, with one space, over a connected unix socket (SCM_RIGHTS), which Node can't; throws an Error with code
+   * EAGAIN when the socket takes nothing now.
+   */
+  sendFds?: ((socket: number, fds: readonly number[]) => void) | undefined
+}
+
+export interface CommandOptions extends WaitOptions {
+  /** Descriptors that the command is about, like add-fd's. QEMU gets duplicates. */
+  fds?: readonly number[] | undefined
 }
 
 interface Pending {
@@ -64,13 +75,14 @@ interface Pending {
 /** A command without required arguments may be called without any. */
 type Rest<C extends CommandName> =
   Record<string, never> extends CommandArguments<C>
-    ? [args?: CommandArguments<C>, options?: WaitOptions]
-    : [args: CommandArguments<C>, options?: WaitOptions]
+    ? [args?: CommandArguments<C>, options?: CommandOptions]
+    : [args: CommandArguments<C>, options?: CommandOptions]
 
 const defaultConnectMs = 10_000
 const defaultCommandMs = 30_000
 const defaultMaxLineBytes = 64 * 1024 * 1024
 const defaultMaxEvents = 4096
+const sendRetryMs = 10
 // A monitor that is free greets at once; one that another client holds never accepts us. A QEMU under load takes a while
 // to notice that its last client has left, and looks just as if it were held meanwhile.
 const lookMs = 500
@@ -157,7 +169,7 @@ export class QmpClient {
    * Runs a command and returns what it returns. Throws QmpCommandError when QEMU refuses it, QmpProtocolError for a reply that
    * lacks what QAPI promises. After QmpTimeoutError or
    * QmpInterruptedError the command may still take effect; QMP runs commands in order, so the reply to any later one
-   * proves that the earlier is over.
+   * proves that the earlier is over. Throws QmpStateError for descriptors on a connection that can't pass any.
    */
   async execute<C extends CommandName>(command: C, ...[args, options]: Rest<C>): Promise<CommandReturns<C>> {
     return await this.#perform(command, 'execute', args, options)
@@ -180,11 +192,16 @@ export class QmpClient {
     return this.#runstate === 'running' && this.#offersOutOfBand && this.#options.outOfBand === true
   }
 
+  /** Whether commands can take descriptors along. */
+  get passesFds(): boolean {
+    return this.descriptor !== undefined && this.#options.sendFds !== undefined
+  }
+
   async #perform<C extends CommandName>(
     command: C,
     how: 'execute' | 'exec-oob',
     args: unknown,
-    options: WaitOptions | undefined,
+    options: CommandOptions | undefined,
   ): Promise<CommandReturns<C>> {
     if (this.#failure !== undefined) throw this.#failure
     if (this.#runstate !== 'running') throw new QmpStateError(command, this.#runstate)
@@ -316,20 +333,46 @@ export class QmpClient {
   async #request(
     command: string,
     args: unknown,
-    options: WaitOptions = {},
+    options: CommandOptions = {},
     how: 'execute' | 'exec-oob' = 'execute',
   ): Promise<Json> {
+    const { fds } = options
+    if (fds !== undefined && !this.passesFds) throw new QmpStateError(`${command} with descriptors`, this.#runstate)
     if (options.signal?.aborted) throw new QmpInterruptedError(command, options.signal.reason)
     const id = `vblk-${this.#nextId++}`
     const request: QmpRequest = { execute: command, arguments: args ?? {} }
     const line = formatJson({ [how]: command, arguments: request.arguments, id })
+    const timeoutMs = options.timeoutMs ?? this.#options.commandTimeoutMs ?? defaultCommandMs
+    const wait = { timeoutMs, signal: options.signal }
+    const deadline = Date.now() + timeoutMs
+    // Nothing can come between the descriptors and the command that they are for, which is sent without waiting any more.
+    while (fds !== undefined && !this.#trySendFds(fds)) await this.#awaitRoom(command, wait, deadline)
     const reply = new Promise<Json>((resolve, reject) => {
       this.#pending.set(id, { request, resolve, reject })
     })
     this.#options.trace?.('send', line)
     this.#socket?.write(`${line}\n`)
-    const timeoutMs = options.timeoutMs ?? this.#options.commandTimeoutMs ?? defaultCommandMs
-    return await waitFor(reply, command, { timeoutMs, signal: options.signal })
+    return await waitFor(reply, command, wait)
+  }
+
+  /** Lets the socket get rid of what it has. Throws when there is no use in waiting. */
+  async #awaitRoom(command: string, { timeoutMs = 0, signal }: WaitOptions, deadline: number): Promise<void> {
+    if (this.#runstate !== 'running') throw this.#failure ?? new QmpStateError(command, this.#runstate)
+    if (signal?.aborted) throw new QmpInterruptedError(command, signal.reason)
+    if (Date.now() >= deadline) throw new QmpTimeoutError(command, timeoutMs)
+    await setTimeout(sendRetryMs)
+  }
+
+  #trySendFds(fds: readonly number[]): boolean {
+    // The space that carries them must not become a part of a line that is half sent.
+    if (this.descriptor === undefined || this.#socket?.writableLength !== 0) return false
+    try {
+      this.#options.sendFds?.(this.descriptor, fds)
+      return true
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false
+      throw error
+    }
   }
 
   #receive(line: string): void {

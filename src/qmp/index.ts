@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-export { type ConnectOptions, QmpClient, type Runstate } from './client.ts'
+export { type CommandOptions, type ConnectOptions, QmpClient, type Runstate } from './client.ts'
 export * from './errors.ts'
 export { EventStream } from './events.ts'
 export type { Json } from './json.ts'

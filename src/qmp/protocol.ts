@@ -145,6 +145,12 @@ export interface ThrottleOptions {
   iops_wr: number
 }
 
+/** FdsetInfo (misc.json), the fields in use: descriptors that QEMU opens by the name /dev/fdset/ID. */
+export interface FdsetInfo {
+  'fdset-id': QapiInt
+  fds: { fd: QapiInt; opaque?: string }[]
+}
+
 /** YankInstance (yank.json). */
 export type YankInstance =
   | { type: 'block-node'; 'node-name': string }
@@ -227,6 +233,14 @@ export interface CommandMap {
   device_add: { arguments: DeviceAddOptions; returns: None }
   device_del: { arguments: { id: string }; returns: None }
   block_set_io_throttle: { arguments: ThrottleOptions; returns: None }
+  /** Puts a descriptor that comes with it into a set, which is made if it isn't there. */
+  'add-fd': {
+    arguments: { 'fdset-id'?: number; opaque?: string }
+    returns: { 'fdset-id': QapiInt; fd: QapiInt }
+  }
+  /** Without `fd` all of the set. What QEMU has open stays open. */
+  'remove-fd': { arguments: { 'fdset-id': number; fd?: number }; returns: None }
+  'query-fdsets': { arguments: None; returns: FdsetInfo[] }
   /** Which connections of QEMU can be cut; out of band as well. */
   'query-yank': { arguments: None; returns: YankInstance[] }
   /** Cuts connections that hang (a dead storage server, a migration), and what waits for them fails; out of band as well. */

@@ -61,6 +61,8 @@ const shapes: Partial<Record<CommandName, Shape>> = {
   }),
   'query-migrate-capabilities': listOf(object({ capability: text, state: flag })),
   'query-migrate-parameters': object({}),
+  'add-fd': object({ 'fdset-id': integer, fd: integer }),
+  'query-fdsets': listOf(object({ 'fdset-id': integer, fds: listOf(object({ fd: integer, opaque: optional(text) })) })),
   'x-query-virtio-status': object({ status: object({ statuses: listOf(text) }) }),
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../errors.ts'
+import { sendFds } from '../host/fd.ts'
 import { QmpClient, QmpCommandError, type QmpVersion, type StatusInfo, type WaitOptions } from '../qmp/index.ts'
 import { lockVm } from './lock.ts'
 import { resolveVm } from './resolve.ts'
@@ -44,6 +45,7 @@ export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmO
     timeoutMs: Math.min(timeoutMs ?? connectMs, connectMs),
     commandTimeoutMs: timeoutMs,
     signal,
+    sendFds,
     trace: trace && ((direction, line) => trace(`${direction === 'send' ? '->' : '<-'} ${line}`)),
   })
   return { name, qmp, ...(elsewhere !== undefined && { elsewhere }), ...(remote && { remote }) }

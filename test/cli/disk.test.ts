@@ -12,6 +12,7 @@ jest.setTimeout(180_000)
 interface Disk {
   id: string
   datapath: string
+  file: string
   readOnly: boolean
   kernel: { requests: number; errors: number } | null
 }
@@ -73,6 +74,27 @@ test('a disk attached through the kernel holds what the guest writes, and is gon
   expect(await nodes()).toEqual([])
   expect((await lab.check(['sh', '-c', hash, 'sh', image])).trim()).toBe(seen)
   expect(await vblk(lab, ['detach', guest.qmp, 'd'])).toMatchObject({ changed: false })
+})
+
+test('a disk whose files were passed moves between kernel and userspace, and leaves no descriptor', async () => {
+  const sets = async () => ((await guest.ask('query-fdsets')) as { fds: { opaque: string }[] }[]).length
+  await vblk(lab, attach(image, '--pass-fd'))
+  await guest.awaitDisk('vda')
+  await guest.check(['dd', 'if=/dev/urandom', 'of=/dev/vda', 'bs=1M', 'count=16', 'conv=fsync'])
+  expect(await disks()).toMatchObject([{ id: 'd', datapath: 'kernel', file: image }])
+  expect(await sets()).toBe(2)
+
+  await vblk(lab, ['datapath', guest.qmp, 'd', 'userspace'])
+  await guest.ask('remove-fd', { 'fdset-id': 1 })
+  await vblk(lab, ['datapath', guest.qmp, 'd', 'kernel'])
+  expect(await disks()).toMatchObject([{ id: 'd', datapath: 'kernel' }])
+
+  const hash = 'dd if="$1" bs=1M iflag=direct 2>/dev/null | sha256sum | cut -d" " -f1'
+  const seen = await guest.check(['sh', '-c', hash, 'sh', '/dev/vda'])
+  await vblk(lab, ['detach', guest.qmp, 'd'])
+  await guest.awaitDisk('vda', false)
+  expect(await lab.check(['sh', '-c', hash, 'sh', image])).toBe(seen)
+  expect([await sets(), await nodes()]).toEqual([0, []])
 })
 
 test('a read-only medium is refused for writing, and serves a read-only disk', async () => {

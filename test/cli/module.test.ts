@@ -219,6 +219,11 @@ describe('another module', () => {
       await guest.up()
       await vblk(lab, ['attach', guest.qmp, image, '--id', 'd'])
       await guest.awaitDisk('vda')
+      // QEMU keeps what it was passed open even while no disk uses it.
+      const passed = '/root/passed.raw'
+      await lab.check(['truncate', '-s', '16M', passed])
+      await vblk(lab, ['attach', guest.qmp, passed, '--id', 'e', '--pass-fd'])
+      await guest.awaitDisk('vdb')
       // Leaves the one emulated CPU to vblk most of the time.
       const load = `i=0; while [ ! -e /run/stop ]; do
   i=$((i + 1)); seek=$((i % 1024)); dd if=/dev/urandom of=/run/new bs=4k count=1 2>/dev/null
@@ -235,7 +240,7 @@ done >/run/load.log 2>&1; echo "ended well after $i" >>/run/load.log`
       const runbook = runbookScript('replace-the-module', { VM: guest.qmp, BUILD: '/tmp/next' })
       const said = await lab.check(['sh', '-c', runbook], { timeoutMs: 300_000 })
       expect(said).toMatch(/^rmmod vhost_blk\ninsmod \/tmp\/next\/vhost_blk\.ko$/m)
-      expect(said).toContain(`loaded /tmp/next/vhost_blk.ko\n${guest.qmp} d: kernel\n`)
+      expect(said).toContain(`loaded /tmp/next/vhost_blk.ko\n${guest.qmp} d: kernel\n${guest.qmp} e: kernel\n`)
       expect(said).toContain(`${installed()} is installed\n`)
       expect(await loadedSource()).toMatch(/^NEXTONE/)
       expect(await lab.check(['modinfo', '-F', 'srcversion', 'vhost_blk'])).toMatch(/^NEXTONE/)

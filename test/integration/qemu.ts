@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A real QEMU of the lab's root, by emulation and without a guest, and the vblk command line to use on it.
 
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { chmod, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -124,6 +125,8 @@ export interface VblkOptions {
   uid?: number
   /** A folder that is a read-only medium for this vblk alone. */
   readOnlyFolder?: string
+  /** A file that vblk inherits as descriptor 3. */
+  descriptor?: { file: string; flags: number }
 }
 
 // The mounts live in a namespace of their own; the values are arguments that the shell doesn't parse.
@@ -131,7 +134,7 @@ const withReadOnly = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; shi
 
 /** Starts vblk as a user would, with --json unless told. */
 export function startVblk<T = unknown>(argv: string[], options: VblkOptions = {}): Running<T> {
-  const { text = false, uid = 0, readOnlyFolder } = options
+  const { text = false, uid = 0, readOnlyFolder, descriptor } = options
   const wrapper =
     readOnlyFolder === undefined
       ? []
@@ -146,7 +149,10 @@ export function startVblk<T = unknown>(argv: string[], options: VblkOptions = {}
   ]
   // Another user has no home here.
   const env = uid === 0 ? process.env : { ...process.env, HOME: '/nonexistent' }
-  const child = spawn(command, args, { cwd: top, uid, gid: uid, env })
+  const inherited = descriptor === undefined ? [] : [openSync(descriptor.file, descriptor.flags)]
+  const stdio: ('pipe' | number)[] = ['pipe', 'pipe', 'pipe', ...inherited]
+  const child = spawn(command, args, { cwd: top, uid, gid: uid, env, stdio }) as ChildProcessWithoutNullStreams
+  for (const fd of inherited) closeSync(fd)
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (chunk) => {

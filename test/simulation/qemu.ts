@@ -217,6 +217,7 @@ export class QemuModel {
     'qom-get': ({ path, property }) => this.#qomGet(path as string, property as string),
     'x-query-virtio-status': () => ({ status: { statuses: ['VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready'] } }),
     'query-named-block-nodes': () => this.nodes.map((node) => this.#node(node)),
+    'query-fdsets': () => [],
     'query-block': () =>
       this.disk === undefined
         ? []

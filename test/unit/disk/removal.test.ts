@@ -49,6 +49,7 @@ class Model {
       'query-named-block-nodes': (command, peer) =>
         reply(peer, command, this.node ? [{ 'node-name': 'vblk-d1' }, { 'node-name': 'vblk-d1-file' }] : []),
       'query-block': (command, peer) => reply(peer, command, []),
+      'query-fdsets': (command, peer) => reply(peer, command, []),
       'query-status': (command, peer) =>
         reply(peer, command, { running: this.running, status: this.running ? 'running' : 'paused' }),
       'x-query-virtio-status': (command, peer) =>

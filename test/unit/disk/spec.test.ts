@@ -110,11 +110,12 @@ describe('the plan', () => {
   })
 
   test('removes the device before the node, and only what is there', () => {
-    const names = (present: { device: boolean; node: boolean }) =>
-      removalCommands('d1', present).map(({ execute }) => execute)
+    const names = (present: { device: boolean; node: boolean; sets?: number[] }) =>
+      removalCommands('d1', { sets: [], ...present }).map(({ execute }) => execute)
     expect(names({ device: true, node: true })).toEqual(['device_del', 'blockdev-del'])
     expect(names({ device: false, node: true })).toEqual(['blockdev-del'])
     expect(names({ device: false, node: false })).toEqual([])
+    expect(names({ device: false, node: false, sets: [0, 3] })).toEqual(['remove-fd', 'remove-fd'])
   })
 })
 

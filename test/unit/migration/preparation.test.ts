@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { describe, expect, test } from '@jest/globals'
+import { blockdevAddArguments } from '../../../src/disk/plan.ts'
 import { planPreparation } from '../../../src/migration/preparation.ts'
 import { diskInfo, diskNodes } from './disk.ts'
 
@@ -8,9 +9,9 @@ describe('the twin of a disk', () => {
   const properties = { serial: 'S1', 'num-queues': 2, vhost: 'on', physical_block_size: 4096 }
 
   test('has the same nodes, id, place and properties', () => {
-    const { id, node, device } = planPreparation({ disk: diskInfo(), properties }, diskNodes())
+    const { id, spec, device } = planPreparation({ disk: diskInfo(), properties }, diskNodes())
     expect(id).toBe('d1')
-    expect(node).toMatchObject({
+    expect(blockdevAddArguments(spec)).toMatchObject({
       driver: 'raw',
       'node-name': 'vblk-d1',
       'read-only': false,
@@ -32,8 +33,8 @@ describe('the twin of a disk', () => {
 
   test('is of a block device, read-only, through the page cache, if the disk is', () => {
     const disk = diskInfo({ readOnly: true, cache: 'writeback' })
-    const { node } = planPreparation({ disk, properties }, diskNodes({ drv: 'host_device' }))
-    expect(node).toMatchObject({
+    const { spec } = planPreparation({ disk, properties }, diskNodes({ drv: 'host_device' }))
+    expect(blockdevAddArguments(spec)).toMatchObject({
       'read-only': true,
       cache: { direct: false },
       file: { driver: 'host_device', aio: 'threads', 'read-only': true },
@@ -52,7 +53,20 @@ describe('the twin of a disk', () => {
     ).toMatchObject({ 'write-cache': 'on' })
   })
 
+  test('gets descriptors of its own where the disk was passed some', () => {
+    const twin = (filename: string) =>
+      planPreparation(
+        { disk: diskInfo(), properties: { ...properties, vhostdev: '/dev/fdset/1' } },
+        diskNodes({ filename }),
+      )
+    expect(twin('/dev/fdset/0')).toMatchObject({ spec: { passFds: true, source: { file: '/disk.raw' } } })
+    expect(twin('/dev/fdset/0').device).not.toHaveProperty('vhostdev')
+    expect(twin('/disk.raw')).toMatchObject({ spec: { passFds: false }, device: { vhostdev: '/dev/fdset/1' } })
+  })
+
   test.each([
+    ['descriptors of somebody else', diskInfo({ file: '/dev/fdset/0' }), diskNodes({ filename: '/dev/fdset/0' })],
+    ['descriptors of something without a path', diskInfo({ file: 'x' }), diskNodes({ filename: '/dev/fdset/0' })],
     ['another node', diskInfo({ node: 'n' }), diskNodes()],
     ['no name', diskInfo({ id: null, bus: 'rp1' }), diskNodes()],
     ["QEMU's own type", diskInfo({ type: 'virtio-blk-pci' }), diskNodes()],
