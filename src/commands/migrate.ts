@@ -4,6 +4,7 @@ import { Args, Flags } from '@oclif/core'
 import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
 import type { MigratedVm } from '../migration/result.ts'
+import { startDestination } from '../migration/start-destination.ts'
 import { withTwoVms } from '../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
 import { vmArgument } from '../ui/disk-text.ts'
@@ -24,6 +25,7 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
   static override examples = [
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
+    '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --start-destination /etc/vms/vm1-incoming',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
   ]
 
@@ -34,6 +36,12 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 
   static override flags = {
     ...tuningFlags,
+    'start-destination': Flags.string({
+      description:
+        'if nobody serves DESTINATION, run this program with its path, and end the QEMU if the VM can not move',
+      helpValue: 'PROGRAM',
+      exclusive: ['dry-run'],
+    }),
     'keep-source': Flags.boolean({ description: "leave the source's QEMU there, stopped, instead of ending it" }),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
   }
@@ -47,6 +55,7 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
       signal,
       warn: (message: string) => progress.warn(message),
       trace,
+      ...startBy(flags['start-destination'], context),
     }
     return await withTwoVms(args, open, (sides) =>
       migrate(sides, {
@@ -63,5 +72,14 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 
   protected override render(result: MigratedVm | DryRun): string {
     return 'dryRun' in result ? renderDryRun(result) : renderMigrated(result)
+  }
+}
+
+/** How the destination is started, if it is to be. */
+function startBy(program: string | undefined, { signal, progress }: Pick<Context, 'signal' | 'progress'>) {
+  if (program === undefined) return {}
+  const options = { signal, timeoutMs: answerMs }
+  return {
+    start: (name: string) => progress.step(`starting ${name}`, () => startDestination(program, name, options)),
   }
 }

@@ -4,6 +4,7 @@ import { realpath } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
 import { withLockedVm } from '../vm/vm.ts'
 import type { Sides } from './options.ts'
+import { endUnused } from './start-destination.ts'
 
 export interface TwoVmsOptions {
   timeoutMs: number
@@ -11,6 +12,8 @@ export interface TwoVmsOptions {
   warn: (message: string) => void
   /** Hears the traffic with both, each line with its side in front. */
   trace: ((line: string) => void) | undefined
+  /** Starts the destination's QEMU if nobody serves its monitor, and tells whether it did. */
+  start?: (destination: string) => Promise<boolean>
 }
 
 /**
@@ -19,14 +22,22 @@ export interface TwoVmsOptions {
  */
 export async function withTwoVms<T>(
   names: { vm: string; destination: string },
-  { trace, ...options }: TwoVmsOptions,
+  { trace, start, ...options }: TwoVmsOptions,
   use: (sides: Sides) => Promise<T>,
 ): Promise<T> {
   await requireTwo(names.vm, names.destination)
   const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
-  return await withLockedVm(names.vm, open('source'), (source) =>
-    withLockedVm(names.destination, open('destination'), (destination) => use({ source, destination })),
-  )
+  return await withLockedVm(names.vm, open('source'), async (source) => {
+    const started = (await start?.(names.destination)) ?? false
+    return await withLockedVm(names.destination, open('destination'), async (destination) => {
+      try {
+        return await use({ source, destination })
+      } catch (error) {
+        if (started) await endUnused(destination, options.warn)
+        throw error
+      }
+    })
+  })
 }
 
 async function requireTwo(vm: string, destination: string): Promise<void> {

@@ -149,10 +149,14 @@ describe('cache', () => {
     expect((await vblk(['cache', qemu.socket, 'd1'], { text: true })).stdout).toBe(
       "writethrough now, writeback from the guest's next reset\n",
     )
+    // Stopped, so that the firmware, which negotiates no flush, doesn't drive the disk before one looks.
+    await qemu.qmp.execute('stop')
     const reset = qemu.qmp.events(({ event }) => event === 'RESET')
     await qemu.qmp.execute('system_reset')
-    await reset.next({ timeoutMs: 10_000 })
+    await reset.next({ timeoutMs: 60_000 })
+    reset.close()
     expect(await cache('d1', 'on')).toMatchObject({ envelope: { result: { changed: false, current: 'writeback' } } })
+    await qemu.qmp.execute('cont')
   })
 
   test('QEMU never turns a write cache on under a guest', async () => {

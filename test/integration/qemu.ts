@@ -44,16 +44,17 @@ export class Qemu {
     this.process = process
   }
 
-  static async start(dir: string, name: string, options: QemuOptions = {}): Promise<Qemu> {
+  /** What starts one, with its monitors for vblk and for the test. */
+  static async command(socket: string, options: QemuOptions = {}): Promise<string[]> {
     const { ports = 2, plugin = true, hotplug = 'acpi', args = [] } = options
-    const socket = join(dir, `${name}.sock`)
     const monitors = [socket, `${socket}.test`].flatMap((path) => ['-qmp', `unix:${path},server=on,wait=off`])
     const rootPorts = Array.from({ length: ports }, (_, index) => index + 1).flatMap((number) => [
       '-device',
       `pcie-root-port,id=rp${number},chassis=${number},slot=${number}`,
     ])
     const basic = ['-machine', 'q35', '-accel', 'tcg', '-m', '64M', '-nodefaults', '-display', 'none']
-    const child = spawn(join(top, 'script/in-root'), [
+    return [
+      join(top, 'script/in-root'),
       'qemu-system-x86_64',
       ...basic,
       ...(plugin ? ['-plugin', `file=${await builtObject()}`] : []),
@@ -61,7 +62,13 @@ export class Qemu {
       ...monitors,
       ...rootPorts,
       ...args,
-    ])
+    ]
+  }
+
+  static async start(dir: string, name: string, options: QemuOptions = {}): Promise<Qemu> {
+    const socket = join(dir, `${name}.sock`)
+    const [file = '', ...args] = await Qemu.command(socket, options)
+    const child = spawn(file, args)
     let said = ''
     child.stderr.on('data', (chunk) => {
       said += chunk
