@@ -16,7 +16,7 @@ export default class Attach extends BaseCommand<AttachResult> {
 With --datapath kernel it also waits for the guest's driver, since only then the kernel can begin.
 Attaching the very disk that is attached already changes nothing and succeeds.
 Limits (--bandwidth, --iops) are kept by QEMU, so QEMU serves a disk that has some, and the kernel as soon as they are
-lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothread: the kernel's worker takes its place.`
+lifted (QMP block_set_io_throttle with zeroes). While the kernel serves the disk, its worker takes an iothread's place.`
 
   static override examples = [
     '<%= config.bin %> attach /run/vm1.qmp /dev/vg0/data --id data',
@@ -53,6 +53,7 @@ lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothrea
     })(),
     serial: Flags.string({ description: 'what the guest reads as the serial, 20 characters at most' }),
     queues: Flags.integer({ description: 'number of virtqueues (one per virtual CPU if not given)' }),
+    iothread: Flags.string({ helpValue: 'ID', description: 'iothread object of the VM that serves it when QEMU does' }),
     bus: Flags.string({ description: 'bus to plug it into (the first free hot-plug port if not given)' }),
     addr: Flags.string({ description: 'PCI address on that bus, like 3 or 3.0', dependsOn: ['bus'] }),
     'logical-block-size': Flags.integer({ helpValue: 'BYTES', description: 'least that the guest can read or write' }),
@@ -90,6 +91,7 @@ lifted (QMP block_set_io_throttle with zeroes). There is no choice of an iothrea
       datapath: flags.datapath,
       serial: flags.serial,
       queues: flags.queues,
+      iothread: flags.iothread,
       bus: flags.bus,
       addr: flags.addr,
       logicalBlockSize: flags['logical-block-size'],

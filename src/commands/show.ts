@@ -49,6 +49,7 @@ export default class Show extends BaseCommand<ShowResult> {
       ['discard', disk.discard],
       ['limits', formatLimits(disk.limits)],
       ['queues', disk.queues ?? '-'],
+      ['iothread', disk.iothread ?? '-'],
       ['datapath', `${formatDatapath(disk)}, set to ${disk.datapathSetting ?? '-'}`],
       ['kernel queues', kernel?.runningQueues ?? '-'],
       ['kernel requests', kernel === null ? '-' : `${kernel.requests}, ${kernel.errors} failed`],

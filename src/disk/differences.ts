@@ -25,6 +25,7 @@ export async function differences(disk: DiskInfo, spec: DiskSpec): Promise<strin
   compare('discard', disk.discard, spec.readOnly ? disk.discard : spec.discard)
   compare('limit of bytes per second', disk.limits.bytesPerSecond, spec.bandwidth ?? null)
   compare('limit of requests per second', disk.limits.requestsPerSecond, spec.iops ?? null)
+  compare('iothread', disk.iothread, spec.iothread ?? null)
   if (spec.logicalBlockSize !== undefined) compare('logical block size', disk.blockSize.logical, spec.logicalBlockSize)
   if (spec.physicalBlockSize !== undefined)
     compare('physical block size', disk.blockSize.physical, spec.physicalBlockSize)

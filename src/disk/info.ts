@@ -44,6 +44,8 @@ export interface DiskInfo {
   /** Of reads and writes together; null for none. While there is one, QEMU serves the disk. */
   limits: { bytesPerSecond: number | null; requestsPerSecond: number | null }
   queues: number | null
+  /** The iothread object that serves the disk when QEMU does; null for QEMU's main loop. */
+  iothread: string | null
   bus: string | null
   addr: string | null
   /** The device property vhost; null for a device that has none. */
@@ -87,7 +89,7 @@ async function nameFiles(vm: Vm, blocks: BlockInfo[], options: WaitOptions): Pro
 /** The properties that DiskInfo is made from, by QEMU's names. */
 const propertyNames = [
   ...['num-queues', 'write-cache', 'original-write-cache', 'current-write-cache', 'serial', 'logical_block_size'],
-  ...['physical_block_size', 'discard', 'parent_bus', 'legacy-addr', 'vhost'],
+  ...['physical_block_size', 'discard', 'parent_bus', 'legacy-addr', 'vhost', 'iothread'],
 ]
 
 /** One disk by its id; undefined when no disk has it. */
@@ -144,6 +146,8 @@ async function readDisk(
     discard: property('discard') === false ? 'ignore' : 'unmap',
     limits: { bytesPerSecond: limit(inserted?.bps), requestsPerSecond: limit(inserted?.iops) },
     queues: queues === undefined ? null : Number(queues),
+    // A link reads as the object's path, '' for none.
+    iothread: text(property('iothread'))?.split('/').at(-1) || null,
     bus: text(property('parent_bus'))?.split('/').at(-1) ?? null,
     addr: text(property('legacy-addr')),
     datapathSetting: datapathSetting(property('vhost')),

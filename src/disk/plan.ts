@@ -56,6 +56,7 @@ export function deviceAddArguments(spec: DiskSpec, bus: string, sets?: Descripto
   if (spec.addr !== undefined) options.addr = spec.addr
   if (spec.serial !== undefined) options.serial = spec.serial
   if (spec.queues !== undefined) options['num-queues'] = spec.queues
+  if (spec.iothread !== undefined) options.iothread = spec.iothread
   if (spec.discard === 'ignore') options.discard = false
   if (spec.logicalBlockSize !== undefined) options.logical_block_size = spec.logicalBlockSize
   // QEMU refuses a physical size, which is 512 unless given, below the logical one.

@@ -65,6 +65,13 @@ const meanings: Meaning[] = [
     hint: 'give --cache writeback',
   },
   {
+    pattern: /Device '.*' not found|Invalid parameter type for 'iothread'/,
+    code: 'NO_SUCH_IOTHREAD',
+    exitCode: ExitCode.Refused,
+    what: (spec) => `this VM has no iothread ${spec.iothread}`,
+    hint: 'start QEMU with "-object iothread,id=…", or make one with QMP object-add',
+  },
+  {
     pattern: /Bus '.*' not found/,
     code: 'NO_SUCH_BUS',
     exitCode: ExitCode.Refused,

@@ -38,6 +38,8 @@ export interface DiskRequest {
   /** Limits of reads and writes together: bytes, and requests, per second. */
   bandwidth?: number | undefined
   iops?: number | undefined
+  /** An iothread object of the VM, for the time that QEMU serves the disk. */
+  iothread?: string | undefined
   /** vblk opens the files and passes their descriptors, for a QEMU that may not open them. */
   passFds?: boolean | undefined
 }
@@ -59,7 +61,7 @@ const maxBlockBytes = 2 << 20
 /** Throws VblkError: exit code 2 for a value that no disk can have, 3 and 5 for a source that can't be used. */
 export async function checkRequest(request: DiskRequest): Promise<DiskSpec> {
   checkId(request.id)
-  const { serial, queues, addr, bus } = request
+  const { serial, queues, addr, bus, iothread } = request
   if (serial !== undefined && !/^[\x20-\x7e]{1,20}$/.test(serial)) {
     throw usage('BAD_SERIAL', `serial '${serial}' is not 1 to ${maxSerialBytes} printable ASCII characters`)
   }
@@ -69,6 +71,7 @@ export async function checkRequest(request: DiskRequest): Promise<DiskSpec> {
   if (addr !== undefined && !/^[01]?[0-9a-f](\.[0-7])?$/i.test(addr)) {
     throw usage('BAD_ADDR', `'${addr}' is not a PCI address like 3 or 3.0 (hexadecimal slot 0 to 1f, function 0 to 7)`)
   }
+  if (iothread === '') throw usage('BAD_IOTHREAD', 'the id of the iothread is empty')
   if (bus === '') throw usage('BAD_BUS', 'the name of the bus is empty')
   checkBlockSizes(request)
   const datapath = checkLimits(request)

@@ -77,6 +77,7 @@ const settings = {
   datapath: oneOf('kernel', 'userspace', 'auto'),
   serial: isText,
   queues: isNumber,
+  iothread: isText,
   bus: isText,
   addr: isText,
   'logical-block-size': isNumber,
@@ -105,7 +106,10 @@ function checkDisk(value: unknown, where: string, folder: string): DiskRequest {
   }
   if (disk.id === undefined || disk.file === undefined)
     throw new Fault(`${where} has no ${disk.id === undefined ? 'id' : 'file'}`)
-  const { id, file, serial, queues, bus, addr, iops } = disk as Partial<DiskRequest> & { id: string; file: string }
+  const { id, file, serial, queues, iothread, bus, addr, iops } = disk as Partial<DiskRequest> & {
+    id: string
+    file: string
+  }
   return {
     id,
     file: path.resolve(folder, file),
@@ -116,6 +120,7 @@ function checkDisk(value: unknown, where: string, folder: string): DiskRequest {
     datapath: disk.datapath as DiskRequest['datapath'],
     serial,
     queues,
+    iothread,
     bus,
     addr,
     logicalBlockSize: disk['logical-block-size'] as number | undefined,

@@ -18,7 +18,7 @@ let image: string
 beforeAll(async () => {
   dir = await makeFolder()
   image = await makeImage(join(dir, 'disk.raw'))
-  qemu = await Qemu.start(dir, 'vm', { hotplug: 'native' })
+  qemu = await Qemu.start(dir, 'vm', { hotplug: 'native', args: ['-object', 'iothread,id=io1'] })
 })
 
 afterAll(async () => {
@@ -31,6 +31,21 @@ const detach = (id: string) => vblk(['detach', qemu.socket, id])
 
 describe('attach', () => {
   afterEach(() => detach('d1'))
+
+  test('gives a disk an iothread for the time that QEMU serves it', async () => {
+    const missing = await attach(image, '--id', 'd1', '--datapath', 'auto', '--iothread', 'io9')
+    expect([missing.exitCode, missing.envelope.error?.code]).toEqual([5, 'NO_SUCH_IOTHREAD'])
+    expect(missing.envelope.error?.message).toMatch(/^this VM has no iothread io9: /)
+    const disk = ['--id', 'd1', '--datapath', 'auto']
+    const { envelope } = await attach(image, ...disk, '--iothread', 'io1')
+    expect(envelope.result).toMatchObject({ changed: true, disk: { iothread: 'io1' } })
+    expect((await attach(image, ...disk, '--iothread', 'io1')).envelope.result).toMatchObject({ changed: false })
+    const other = await attach(image, ...disk)
+    expect([other.exitCode, other.envelope.error?.message]).toEqual([
+      5,
+      'd1 is attached already, and differs: iothread is io1, not none',
+    ])
+  })
 
   test('adds a disk as asked, and does nothing the second time', async () => {
     const options = ['--datapath', 'userspace', '--serial', 'S 1', '--queues', '2', '--write-cache', 'writethrough']

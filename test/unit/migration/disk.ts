@@ -20,6 +20,7 @@ export const diskInfo = (changes: Partial<DiskInfo> = {}): DiskInfo => ({
   discard: 'unmap',
   limits: { bytesPerSecond: null, requestsPerSecond: null },
   queues: 2,
+  iothread: null,
   bus: 'rp1',
   addr: '00.0',
   datapathSetting: 'auto',
