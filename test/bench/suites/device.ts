@@ -5,9 +5,10 @@ import { measureFio, type Shape } from '../kmod/loads.ts'
 import { device, prepareNullBlk } from '../null-blk.ts'
 import type { Bench, Case, Figures, Suite } from '../suite.ts'
 
-const guestCount = 5_000
+/** Requests a round. */
+const guestCount = 1_500
 /** With a guest the emulator may hang when it counts instructions. */
-const guestTimeoutMs = 240_000
+const guestTimeoutMs = 150_000
 /** fio's clock ticks in milliseconds. */
 const fioCount = 40_000
 
@@ -20,26 +21,28 @@ const peers: Setting[] = [
 
 const toKiops = (ns: number) => 1e6 / ns
 
+/** Of several rounds the best counts, ours as the peers'. */
 async function measureShape(bench: Bench, shape: Shape): Promise<Figures> {
   const measureOne = (setting: Setting) =>
     bench.inFreshMachine(setting.name, guestTimeoutMs, (fresh) =>
       measureGuest(fresh, device, setting, shape, guestCount),
     )
-  const ours = await measureOne(oursSetting)
   const figures: Record<string, number> = {}
-  const details: Record<string, number> = { 'instructions per request': Math.round(ours) }
-  for (const peer of peers) {
-    bench.report(`bench:   ${peer.name}…`)
-    const ns = await measureOne(peer)
-    figures[peer.name] = toKiops(ns)
-    details[`of ${peer.name}`] = Math.round(ns)
+  const details: Record<string, number> = {}
+  for (const setting of [oursSetting, ...peers]) {
+    bench.report(`bench:   ${setting.name}…`)
+    const rounds = await measureOne(setting)
+    const best = Math.min(...rounds)
+    figures[setting.name] = toKiops(best)
+    details[`instructions per request, ${setting.name}`] = Math.round(best)
+    details[`in its slowest round, ${setting.name}`] = Math.round(Math.max(...rounds))
   }
+  const { [oursSetting.name]: ours = Number.NaN, ...others } = figures
   bench.report('bench:   host-fio…')
   const host = await bench.inFreshMachine('host-fio', guestTimeoutMs, (fresh) =>
     measureFio(fresh, device, 'io_uring', shape, fioCount),
   )
-  figures['host-fio'] = toKiops(host)
-  return { ours: toKiops(ours), peers: figures, details }
+  return { ours, peers: { ...others, 'host-fio': toKiops(host) }, details }
 }
 
 const shapes: [name: string, Shape, goal: number][] = (['read', 'write'] as const).flatMap((direction) => [
