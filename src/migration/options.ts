@@ -21,6 +21,8 @@ export interface Tuning {
   multifdChannels?: number | undefined
   /** Compress what goes through these channels. */
   multifdCompression?: string | undefined
+  /** Refuse a destination where the kernel would not serve every disk. */
+  datapath?: 'kernel' | undefined
 }
 
 export interface MigrateOptions extends Tuning {

@@ -7,7 +7,8 @@ import type { BlockDeviceInfo, WaitOptions } from '../qmp/index.ts'
 import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
 import { Findings } from './findings.ts'
-import type { MigrateOptions, Report, Sides } from './options.ts'
+import { requireKernelHere, requireKernelThere } from './kernel-datapath.ts'
+import type { MigrateOptions, Sides } from './options.ts'
 import { requirePassedImage } from './passed-image.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
 import { planPreparation } from './preparation.ts'
@@ -61,16 +62,16 @@ function requireSame(machine: string, there: string): void {
 /** Those disks whose counterparts fit, or can be made. */
 async function pairDisks(
   { source, destination }: Sides,
-  { signal, report }: MigrateOptions,
+  options: MigrateOptions,
   findings: Findings,
 ): Promise<PlannedDisk[]> {
-  const wait = { signal }
+  const wait = { signal: options.signal }
   const nodes = await source.qmp.execute('query-named-block-nodes', { flat: true }, wait)
   const [ours, theirs] = [await describeDisks(source, wait), await describeDisks(destination, wait)]
   const pairs: PlannedDisk[] = []
   for (const described of ours) {
     const pair = await findings.attempt(async () => {
-      const planned = await pairDisk(described, theirs, nodes, report)
+      const planned = await pairDisk(described, theirs, nodes, options)
       if (planned.preparation?.spec.passFds === true) await requirePassedImage(source, planned.preparation.spec, wait)
       return planned
     })
@@ -88,15 +89,18 @@ async function pairDisk(
   described: DescribedDisk,
   theirs: DescribedDisk[],
   nodes: BlockDeviceInfo[],
-  report: Report,
+  { report, datapath }: Pick<MigrateOptions, 'report' | 'datapath'>,
 ): Promise<PlannedDisk> {
   const name = diskName(described.disk)
+  const needsKernel = datapath === 'kernel'
+  if (needsKernel) requireKernelHere(name, described.disk)
   const here = { name, source: described.disk, properties: described.properties }
   const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
   if (there === undefined) {
     // A device with an id has the same place in every QEMU's object tree.
-    return { ...here, destination: described.disk, preparation: planPreparation(described, nodes) }
+    return { ...here, destination: described.disk, preparation: planPreparation(described, nodes, needsKernel) }
   }
+  if (needsKernel) requireKernelThere(name, there.disk)
   await checkFits(described, there)
   if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
     report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)

@@ -13,13 +13,19 @@ export interface Preparation {
   id: string
   spec: DiskSpec
   device: DeviceAddOptions
+  /** The kernel must be able to serve it. */
+  needsKernel: boolean
 }
 
 /**
  * Plans the twin of a disk that vblk attached: same file, id, bus, slot and properties. Throws VblkError (exit code 5) for
  * any other disk: QMP doesn't tell all that its block nodes were made with, so the destination must be started with it.
  */
-export function planPreparation(described: DescribedDisk, nodes: readonly BlockDeviceInfo[]): Preparation {
+export function planPreparation(
+  described: DescribedDisk,
+  nodes: readonly BlockDeviceInfo[],
+  needsKernel = false,
+): Preparation {
   const { disk, properties } = described
   const { id, bus, addr, file, cache } = disk
   const source = fileNode(described, nodes)
@@ -46,6 +52,7 @@ export function planPreparation(described: DescribedDisk, nodes: readonly BlockD
   return {
     id,
     spec,
+    needsKernel,
     device: {
       driver: vhostBlkPci,
       id,

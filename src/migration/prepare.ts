@@ -9,6 +9,7 @@ import { QmpCommandError } from '../qmp/index.ts'
 import { findDevice } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
+import { requireKernelThere } from './kernel-datapath.ts'
 import type { Sides } from './options.ts'
 import { type PlannedDisk, prepareCommands } from './plan.ts'
 import { checkFits } from './preflight.ts'
@@ -35,6 +36,7 @@ export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: 
   if (made === undefined) {
     throw new VblkError('DISK_VANISHED', ExitCode.Refused, `${disk.name} was made on the destination and is gone again`)
   }
+  if (preparation.needsKernel) requireKernelThere(disk.name, made)
   await checkFits(
     { disk: disk.source, properties: disk.properties },
     { disk: made, properties: await readDeviceProperties(destination, made, { signal }) },

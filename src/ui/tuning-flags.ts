@@ -20,6 +20,12 @@ export const tuningFlags = {
     description: "compress what goes through --multifd's channels (2 unless that says more); zstd where QEMU has it",
     options: ['zlib', 'zstd'],
   }),
+  datapath: Flags.option({
+    description:
+      'kernel: refuse a destination where the kernel would not serve every disk; auto: QEMU may serve them there',
+    options: ['kernel', 'auto'] as const,
+    default: 'auto' as const,
+  })(),
 }
 
 interface TuningFlags {
@@ -28,6 +34,7 @@ interface TuningFlags {
   'auto-converge'?: boolean | undefined
   multifd?: number | undefined
   compress?: string | undefined
+  datapath?: 'kernel' | 'auto' | undefined
 }
 
 export function tuningOf(flags: TuningFlags): Tuning {
@@ -37,5 +44,6 @@ export function tuningOf(flags: TuningFlags): Tuning {
     autoConverge: flags['auto-converge'],
     multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
     multifdCompression: flags.compress,
+    datapath: flags.datapath === 'kernel' ? 'kernel' : undefined,
   }
 }

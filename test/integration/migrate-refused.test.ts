@@ -39,9 +39,13 @@ interface Expected {
 }
 
 /** Migrates to a destination that is then found as it was, and expects the refusal. */
-async function expectRefusal(destination: Qemu, { exitCode, code, message }: Expected): Promise<void> {
+async function expectRefusal(
+  destination: Qemu,
+  { exitCode, code, message }: Expected,
+  ...options: string[]
+): Promise<void> {
   const there = await fullState(destination)
-  const { envelope, ...outcome } = await migrate(source.socket, destination.socket)
+  const { envelope, ...outcome } = await migrate(source.socket, destination.socket, ...options)
   expect(envelope).toMatchObject({ ok: false, error: { exitCode, code, message: expect.stringMatching(message) } })
   expect(outcome.exitCode).toBe(exitCode)
   expect(envelope.error?.message).not.toContain('\n')
@@ -90,6 +94,16 @@ describe('a destination that', () => {
     const destination = await bench.incoming()
     const { exitCode, envelope } = await migrate(source.socket, `${destination.socket}.test`)
     expect([exitCode, envelope.error?.code]).toEqual([9, 'VM_BUSY'])
+  })
+
+  test('would have QEMU serve a disk that the kernel must serve', async () => {
+    const message = /^the kernel would not serve d1 on the destination: the VM runs without KVM$/
+    const refusal = { exitCode: 5, code: 'NO_KERNEL_DATAPATH', message }
+    await expectRefusal(await bench.incoming(), refusal, '--datapath', 'kernel')
+    const nodes = `driver=raw,node-name=n,file.driver=file,file.filename=${image}`
+    const device = 'vhost-blk-pci,id=d1,drive=n,bus=rp1'
+    const args = ['-blockdev', nodes, '-device', device]
+    await expectRefusal(await bench.incoming({ args }), refusal, '--datapath', 'kernel')
   })
 
   test('has no vhost-blk device', async () => {

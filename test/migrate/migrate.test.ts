@@ -74,7 +74,13 @@ test('one that is rolled back leaves the kernel serving the load', async () => {
 test('the kernel stops before the state is saved, and serves the load on the destination', async () => {
   const before = await kernelRequests()
   const destination = await incoming()
-  const { warnings, result } = await tryVblk<MigratedVm>(lab, ['migrate', guest.qmp, destination.qmp])
+  const { warnings, result } = await tryVblk<MigratedVm>(lab, [
+    'migrate',
+    guest.qmp,
+    destination.qmp,
+    '--datapath',
+    'kernel',
+  ])
   expect(warnings).toEqual([])
   expect(result).toMatchObject({
     status: 'running',
@@ -105,6 +111,9 @@ test("a destination with QEMU's own virtio-blk takes it, and says that the kerne
       'virtio-blk-pci,id=data,bus=port0,drive=n,write-cache=off',
     ],
   })
+  const refused = await tryVblk(lab, ['migrate', guest.qmp, destination.qmp, '--datapath', 'kernel'])
+  expect(refused).toMatchObject({ exitCode: 5, error: { code: 'NO_KERNEL_DATAPATH' } })
+  expect(refused.error?.message).toMatch(/ data on the destination: a virtio-blk-pci has no kernel datapath$/)
   const { warnings, result } = await tryVblk<MigratedVm>(lab, ['migrate', guest.qmp, destination.qmp])
   expect(warnings).toEqual([
     "data: QEMU's virtio-blk does not tell its write cache, so it can't be verified",

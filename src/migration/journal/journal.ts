@@ -157,8 +157,9 @@ function definedOnly({
   autoConverge,
   multifdChannels,
   multifdCompression,
+  datapath,
 }: Tuning): NonNullable<MigrationRecord['tuning']> {
-  const wishes = { downtimeLimitMs, bandwidth, autoConverge, multifdChannels, multifdCompression }
+  const wishes = { downtimeLimitMs, bandwidth, autoConverge, multifdChannels, multifdCompression, datapath }
   return Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined))
 }
 

@@ -99,6 +99,7 @@ const recordSchema = z.strictObject({
       autoConverge: z.optional(z.boolean()),
       multifdChannels: z.optional(count),
       multifdCompression: z.optional(text),
+      datapath: z.optional(z.literal('kernel')),
     }),
   ),
   /** How long the VM stood still, once it has moved. */
