@@ -3,6 +3,7 @@
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from '@jest/globals'
 import { QmpClient } from '../../src/qmp/index.ts'
 import { attachDisk, Bench, fullState, migrate } from './migration.ts'
@@ -47,11 +48,14 @@ async function starter(machine = 'q35'): Promise<string> {
 
 const run = async (start: string) => await migrate(source.socket, there, '--start-destination', start)
 
-/** Whether the QEMU that was started lives. */
-async function lives(): Promise<boolean> {
-  const client = await QmpClient.connect({ path: `${there}.test` }).catch(() => undefined)
-  await client?.close()
-  return client !== undefined
+/** Waits until the QEMU that was started has ended. */
+async function awaitEnd(): Promise<void> {
+  for (const deadline = Date.now() + 30_000; ; await sleep(100)) {
+    const client = await QmpClient.connect({ path: `${there}.test` }).catch(() => undefined)
+    await client?.close()
+    if (client === undefined) return
+    if (Date.now() > deadline) throw new Error('the QEMU that was started lives on')
+  }
 }
 
 async function end(): Promise<void> {
@@ -79,7 +83,7 @@ test('a QEMU that was started and does not fit is ended again, and the VM goes o
   const before = await fullState(source)
   const { exitCode, envelope } = await run(await starter('pc'))
   expect([exitCode, envelope.error?.code]).toEqual([5, 'DESTINATION_DIFFERS'])
-  expect(await lives()).toBe(false)
+  await awaitEnd()
   expect(await fullState(source)).toEqual(before)
 })
 
