@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The whole path from a guest: the kernel's datapath beside QEMU's own, and beside the host on the same device.
+
 import { measureGuest, type Setting } from '../device/guest-load.ts'
+import { measureStop } from '../device/stop.ts'
 import { measureFio, type Shape } from '../kmod/loads.ts'
 import { device, prepareNullBlk } from '../null-blk.ts'
 import type { Bench, Case, Figures, Suite } from '../suite.ts'
@@ -60,10 +62,44 @@ const paths: Case[] = shapes.map(([name, shape, goal]) => ({
   timeoutMs: 3_600_000,
 }))
 
+/** A stop boots a guest with room for eight disks. */
+const stopTimeoutMs = 400_000
+
+async function measureStops(bench: Bench): Promise<Figures> {
+  const measureOne = (driver: string, count: number) => {
+    bench.report(`bench:   ${driver}, ${count}…`)
+    return bench.inFreshMachine(`${driver}, ${count}`, stopTimeoutMs, (fresh) => measureStop(fresh, driver, count))
+  }
+  const ours = await measureOne('vhost-blk-pci', 8)
+  return {
+    ours,
+    peers: {
+      'vhost-blk-1-disk': await measureOne('vhost-blk-pci', 1),
+      'virtio-blk-8-disks': await measureOne('virtio-blk-pci', 8),
+      'virtio-blk-1-disk': await measureOne('virtio-blk-pci', 1),
+    },
+  }
+}
+
+const stops: Case = {
+  name: 'stop-8-disks',
+  unit: 'us',
+  better: 'lower',
+  goals: { 'vhost-blk-1-disk': 1.5 },
+  measure: (_lab, bench) => measureStops(bench),
+  timeoutMs: 3_600_000,
+}
+
 export const deviceSuite: Suite = {
   name: 'device',
   title: "a guest's disk: the kernel datapath beside QEMU's own",
   groups: [
-    { mode: 'instruction-counted', machine: { icount: true }, bootEach: false, prepare: prepareNullBlk, cases: paths },
+    {
+      mode: 'instruction-counted',
+      machine: { icount: true },
+      bootEach: false,
+      prepare: prepareNullBlk,
+      cases: [...paths, stops],
+    },
   ],
 }
