@@ -70,7 +70,7 @@ async function resolveDescriptor(descriptor: number, { readOnly, cache }: Source
     flags = await readFdFlags('self', descriptor)
   } catch (cause) {
     throw new VblkError('NO_SUCH_DESCRIPTOR', ExitCode.NotFound, `descriptor ${descriptor} is not open here`, {
-      hint: 'open it in the shell that runs vblk, for example: 3<>FILE',
+      hint: 'open it in the shell that runs vblk, for example: --cache writeback 3<>FILE',
       cause,
     })
   }
