@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import type { Json, MigrationCapabilityStatus, WaitOptions } from '../qmp/index.ts'
+import type { Json, MigrationCapability, MigrationCapabilityStatus, WaitOptions } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { command, type SideCommand } from './commands.ts'
 import type { Side, Sides, Tuning } from './options.ts'
 
 /** Capabilities that we set ourselves, so that it doesn't matter how they stand (qapi/migration.json, MigrationCapability). */
-function capabilitiesFor(side: Side, { autoConverge, multifdChannels }: Tuning): string[] {
-  return [
-    'events',
-    ...(side === 'source' ? ['pause-before-switchover'] : []),
-    ...(side === 'source' && autoConverge === true ? ['auto-converge'] : []),
-    ...(multifdChannels === undefined ? [] : ['multifd']),
-  ]
+function capabilitiesFor(side: Side, { autoConverge, multifdChannels }: Tuning): MigrationCapability[] {
+  const capabilities: MigrationCapability[] = ['events']
+  if (side === 'source') capabilities.push('pause-before-switchover')
+  if (side === 'source' && autoConverge === true) capabilities.push('auto-converge')
+  if (multifdChannels !== undefined) capabilities.push('multifd')
+  return capabilities
 }
 
 /** Both sides must agree on the channels; the rest is the sender's. */
@@ -64,13 +63,17 @@ export async function differingCapabilities(
   return differing.map((name) => `${name} is on at the ${onSource.has(name) ? 'source' : 'destination'} only`)
 }
 
-async function enabled({ qmp }: Vm, options: WaitOptions): Promise<Set<string>> {
+async function enabled({ qmp }: Vm, options: WaitOptions): Promise<Set<MigrationCapability>> {
   const all = await qmp.execute('query-migrate-capabilities', {}, options)
   return new Set(all.filter(({ state }) => state).map(({ capability }) => capability))
 }
 
 /** The one command each that turns a side's capabilities on, and back. */
-export function capabilityChanges(side: Side, now: MigrationCapabilityStatus[], wanted: string[]): Settings {
+export function capabilityChanges(
+  side: Side,
+  now: MigrationCapabilityStatus[],
+  wanted: MigrationCapability[],
+): Settings {
   const off = now.filter(({ capability, state }) => wanted.includes(capability) && !state)
   if (off.length === 0) return { apply: [], restore: [] }
   const set = (state: boolean) =>

@@ -63,3 +63,6 @@ function endOfString(text: string, opening: number): number {
   }
   return text.length
 }
+
+/** An `int` of QAPI may exceed what a number holds: then it is a bigint. */
+export type QapiInt = number | bigint

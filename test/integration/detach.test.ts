@@ -155,7 +155,7 @@ describe('with a slot that QEMU frees by itself', () => {
 
 /** Starts a migration that stays under way: it waits for a word before its switchover. */
 async function startMigration(qemu: Qemu): Promise<void> {
-  const capabilities = [{ capability: 'pause-before-switchover', state: true }]
+  const capabilities = [{ capability: 'pause-before-switchover' as const, state: true }]
   await qemu.qmp.execute('migrate-set-capabilities', { capabilities })
   await qemu.qmp.execute('migrate', { uri: 'exec:cat >/dev/null' })
 }

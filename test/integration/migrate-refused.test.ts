@@ -124,7 +124,7 @@ describe('a destination that', () => {
 
   test('has another migration capability on', async () => {
     const destination = await bench.incoming()
-    const capabilities = [{ capability: 'multifd', state: true }]
+    const capabilities = [{ capability: 'multifd' as const, state: true }]
     await destination.qmp.execute('migrate-set-capabilities', { capabilities })
     await expectRefusal(destination, {
       exitCode: 5,
@@ -136,7 +136,7 @@ describe('a destination that', () => {
 
 test('all that stands in the way is told at once, by migrate and by its preflight', async () => {
   const destination = await bench.incoming({ plugin: false, args: ['-machine', 'pc-q35-9.2'] })
-  const capabilities = [{ capability: 'multifd', state: true }]
+  const capabilities = [{ capability: 'multifd' as const, state: true }]
   await destination.qmp.execute('migrate-set-capabilities', { capabilities })
   const all = {
     exitCode: 5,

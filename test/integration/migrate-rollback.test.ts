@@ -343,7 +343,10 @@ describe('what nobody can tell', () => {
     expect(await home.qmp.execute('query-status')).toMatchObject({ status: 'postmigrate', running: false })
     await home.qmp.execute('cont')
     await home.qmp.execute('migrate-set-capabilities', {
-      capabilities: ['events', 'pause-before-switchover'].map((capability) => ({ capability, state: false })),
+      capabilities: (['events', 'pause-before-switchover'] as const).map((capability) => ({
+        capability,
+        state: false,
+      })),
     })
     expect(await fullState(home)).toEqual(before)
   })

@@ -30,11 +30,19 @@ export const diskInfo = (changes: Partial<DiskInfo> = {}): DiskInfo => ({
   ...changes,
 })
 
+const noLimits = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 }
+
 const node = (name: string, drv: string, bytes: number, filename: string): BlockDeviceInfo => ({
   file: filename,
   'node-name': name,
   ro: false,
   drv,
+  active: true,
+  encrypted: false,
+  detect_zeroes: 'off',
+  backing_file_depth: 0,
+  write_threshold: 0,
+  ...noLimits,
   cache: { writeback: true, direct: true, 'no-flush': false },
   image: { filename, format: drv, 'virtual-size': bytes },
 })

@@ -2,9 +2,10 @@
 
 import { describe, expect, test } from '@jest/globals'
 import { capabilityChanges, parameterChanges } from '../../../src/migration/settings.ts'
+import type { MigrationCapability } from '../../../src/qmp/index.ts'
 
-const on = (capability: string) => ({ capability, state: true })
-const off = (capability: string) => ({ capability, state: false })
+const on = (capability: MigrationCapability) => ({ capability, state: true })
+const off = (capability: MigrationCapability) => ({ capability, state: false })
 
 describe('migration settings', () => {
   test('turn on only what is off, and back', () => {
@@ -14,7 +15,7 @@ describe('migration settings', () => {
       execute: 'migrate-set-capabilities',
       arguments: { capabilities: [{ capability: 'pause-before-switchover', state }] },
     })
-    const wanted = ['events', 'pause-before-switchover']
+    const wanted: MigrationCapability[] = ['events', 'pause-before-switchover']
     expect(capabilityChanges('source', now, wanted)).toEqual({ apply: [set(true)], restore: [set(false)] })
   })
 
