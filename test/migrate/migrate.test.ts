@@ -101,6 +101,31 @@ test('the kernel stops before the state is saved, and serves the load on the des
   await expectServed()
 })
 
+const long = process.env.VBLK_LONG ? test : test.skip
+
+long(
+  'a hundred migrations under the load, there and back, lose nothing',
+  async () => {
+    const downtimes: number[] = []
+    for (let round = 1; round <= 100; round++) {
+      const destination = await incoming()
+      const { warnings, result } = await tryVblk<MigratedVm>(lab, ['migrate', guest.qmp, destination.qmp])
+      const disks = [{ datapath: { before: 'kernel', after: 'kernel' }, writeCache: { after: 'writethrough' } }]
+      expect({ round, warnings, result }).toMatchObject({ round, warnings: [], result: { status: 'running', disks } })
+      guest = destination
+      downtimes.push(result?.downtimeMs ?? Number.NaN)
+    }
+    expect(await guest.stopLoad()).toMatch(/^vload: ok /)
+    const hash = 'dd if="$1" bs=1M iflag=direct 2>/dev/null | sha256sum | cut -d" " -f1'
+    const seen = await guest.check(['sh', '-c', hash, 'sh', '/dev/vda'])
+    expect(await lab.check(['sh', '-c', hash, 'sh', image])).toBe(seen)
+    const sorted = downtimes.sort((a, b) => a - b)
+    process.stderr.write(`downtime of 100 migrations: ${sorted[0]} to ${sorted[99]} ms, median ${sorted[50]} ms\n`)
+    await guest.startLoad('/dev/vda', ['-t', '2', '-p', '10000'])
+  },
+  3_600_000,
+)
+
 test("a destination with QEMU's own virtio-blk takes it, and says that the kernel does not serve it any more", async () => {
   const destination = await incoming({
     device: false,
