@@ -162,6 +162,7 @@ static int open_and_init(VHostBlk *v, Error **errp)
     v->hdev = (struct vhost_dev) { .nvqs = queues, .vqs = v->vqs };
     /* From here on the descriptor is hdev's, which closes it when its initialization fails. */
     if (vhost_dev_init(&v->hdev, (void *)(uintptr_t)fd, VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+        monitor_fdset_dup_fd_remove(fd);
         g_clear_pointer(&v->vqs, g_free);
         return -1;
     }
@@ -175,6 +176,7 @@ static int open_and_init(VHostBlk *v, Error **errp)
     v->ops.vhost_set_mem_table = set_mem_table;
     v->hdev.vhost_ops = &v->ops;
     if (!listen_to_events(v, fd, errp)) {
+        monitor_fdset_dup_fd_remove(fd);
         vhost_dev_cleanup(&v->hdev);
         g_clear_pointer(&v->vqs, g_free);
         return -1;
@@ -182,6 +184,7 @@ static int open_and_init(VHostBlk *v, Error **errp)
     return fd;
 
 fail:
+    monitor_fdset_dup_fd_remove(fd);
     close(fd);
     return -1;
 }
@@ -220,6 +223,8 @@ void vblk_kernel_close(VHostBlk *v)
     }
     aio_set_event_notifier(qemu_get_aio_context(), &v->drained, NULL, NULL, NULL);
     event_notifier_set_handler(&v->held, NULL);
+    /* hdev closes what qemu_open has opened: the set, if it is from one, must not count it any more. */
+    monitor_fdset_dup_fd_remove(v->fd);
     v->fd = -1;
     vhost_dev_cleanup(&v->hdev);
     event_notifier_cleanup(&v->drained);

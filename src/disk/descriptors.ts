@@ -183,7 +183,8 @@ export async function withdrawKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions
 export async function renewKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions = {}): Promise<void> {
   const set = await kernelSet(vm, disk, wait)
   if (set === undefined || disk.id === null) return
-  if ((await vm.qmp.execute('query-fdsets', {}, wait)).some((each) => numberOf(each) === set)) return
+  const sets = await vm.qmp.execute('query-fdsets', {}, wait)
+  if (sets.some((each) => numberOf(each) === set && each.fds.length > 0)) return
   const fd = openDevice()
   try {
     const opaque = kernelLabel(disk.id)
