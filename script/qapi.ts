@@ -60,7 +60,8 @@ export function readSchema(): Entry[] {
 /** The types of the commands and events in use, as source text. */
 function typesOf(schema: Entry[]): string {
   const byName = new Map(schema.map((entry) => [entry.name, entry]))
-  const declared = new Map<string, string>()
+  /** By the schema's name: ours, and the type. Numbered by first use, so that what is not in use changes nothing here. */
+  const declared = new Map<string, { id: string; body: string }>()
 
   const entryOf = (name: string): Entry => {
     const entry = byName.get(name)
@@ -89,15 +90,16 @@ function typesOf(schema: Entry[]): string {
 
   /** An object gets a name of its own: some contain themselves. */
   function declare(name: string): string {
-    const id = `T${name}`
-    if (declared.has(id)) return id
-    declared.set(id, '')
+    const known = declared.get(name)
+    if (known !== undefined) return known.id
+    const type = { id: `T${declared.size + 1}`, body: '' }
+    declared.set(name, type)
     const entry = entryOf(name)
     if (entry['meta-type'] !== 'object') throw new Error(`${name} is no object`)
     const { members, tag, variants = [] } = entry
     const plain = members.length === 0 ? 'Record<string, never>' : `{ ${fields(members)} }`
-    declared.set(id, variants.length === 0 ? plain : union())
-    return id
+    type.body = variants.length === 0 ? plain : union()
+    return type.id
 
     function union(): string {
       const isDriver = variants.some((variant) => variant.case === 'host_device')
@@ -126,11 +128,11 @@ function typesOf(schema: Entry[]): string {
   const outOfBand = entries(commands, 'command').filter((entry) => entry['allow-oob'])
   return [
     '// SPDX-License-Identifier: GPL-2.0-or-later',
-    "// Made by script/qapi.ts from QEMU's query-qmp-schema: don't edit. Types are numbered as there.",
+    "// Made by script/qapi.ts from QEMU's query-qmp-schema: don't edit. QEMU doesn't name the types.",
     '',
     "import type { Json, QapiInt } from './json.ts'",
     '',
-    ...[...declared].map(([id, body]) => `type ${id} = ${body}`),
+    ...[...declared.values()].map(({ id, body }) => `type ${id} = ${body}`),
     '',
     `export interface SchemaCommands {\n${commandLines.join('\n')}\n}`,
     '',

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Made by script/qapi.ts from QEMU's query-qmp-schema: don't edit. Types are numbered as there.
+// Made by script/qapi.ts from QEMU's query-qmp-schema: don't edit. QEMU doesn't name the types.
 
 import type { Json, QapiInt } from './json.ts'
 
-type T179 = { enable?: 'oob'[] }
-type T0 = Record<string, never>
-type T180 = { qemu: T452; package: string }
-type T452 = { major: QapiInt; minor: QapiInt; micro: QapiInt }
-type T1 = {
+type T1 = { enable?: 'oob'[] }
+type T2 = Record<string, never>
+type T3 = { qemu: T4; package: string }
+type T4 = { major: QapiInt; minor: QapiInt; micro: QapiInt }
+type T5 = {
   running: boolean
   status:
     | 'debug'
@@ -27,25 +27,25 @@ type T1 = {
     | 'guest-panicked'
     | 'colo'
 }
-type T236 = { name?: string }
-type T183 = { path: string }
-type T184 = { name: string; type: string; description?: string; 'default-value'?: Json }
-type T185 = { path: string; property: string }
-type T186 = { path: string; property: string; value: Json }
-type T187 = { implements?: string; abstract?: boolean }
-type T188 = { name: string; abstract?: boolean; parent?: string }
-type T192 = { typename: string }
-type T29 = {
+type T6 = { name?: string }
+type T7 = { path: string }
+type T8 = { name: string; type: string; description?: string; 'default-value'?: Json }
+type T9 = { path: string; property: string }
+type T10 = { path: string; property: string; value: Json }
+type T11 = { implements?: string; abstract?: boolean }
+type T12 = { name: string; abstract?: boolean; parent?: string }
+type T13 = { typename: string }
+type T14 = {
   device: string
   qdev?: string
   type: string
   removable: boolean
   locked: boolean
-  inserted?: T41
+  inserted?: T15
   tray_open?: boolean
   'io-status'?: 'ok' | 'failed' | 'nospace'
 }
-type T41 = {
+type T15 = {
   file: string
   'node-name'?: string
   ro: boolean
@@ -61,7 +61,7 @@ type T41 = {
   iops: QapiInt
   iops_rd: QapiInt
   iops_wr: QapiInt
-  image: T312
+  image: T16
   bps_max?: QapiInt
   bps_rd_max?: QapiInt
   bps_wr_max?: QapiInt
@@ -76,11 +76,11 @@ type T41 = {
   iops_wr_max_length?: QapiInt
   iops_size?: QapiInt
   group?: string
-  cache: T313
+  cache: T33
   write_threshold: QapiInt
-  'dirty-bitmaps'?: T314[]
+  'dirty-bitmaps'?: T34[]
 }
-type T312 = {
+type T16 = {
   filename: string
   format: string
   'dirty-flag'?: boolean
@@ -92,11 +92,11 @@ type T312 = {
   'backing-filename'?: string
   'full-backing-filename'?: string
   'backing-filename-format'?: string
-  snapshots?: T79[]
-  'format-specific'?: T583
-  'backing-image'?: T312
+  snapshots?: T17[]
+  'format-specific'?: T18
+  'backing-image'?: T16
 }
-type T79 = {
+type T17 = {
   id: string
   name: string
   'vm-state-size': QapiInt
@@ -106,14 +106,14 @@ type T79 = {
   'vm-clock-nsec': QapiInt
   icount?: QapiInt
 }
-type T583 =
-  | ({ type: 'qcow2' } & T718)
-  | ({ type: 'vmdk' } & T719)
-  | ({ type: 'luks' } & T720)
-  | ({ type: 'rbd' } & T721)
-  | ({ type: 'file' } & T722)
-type T718 = { data: T783 }
-type T783 = {
+type T18 =
+  | ({ type: 'qcow2' } & T19)
+  | ({ type: 'vmdk' } & T25)
+  | ({ type: 'luks' } & T28)
+  | ({ type: 'rbd' } & T29)
+  | ({ type: 'file' } & T31)
+type T19 = { data: T20 }
+type T20 = {
   compat: string
   'data-file'?: string
   'data-file-raw'?: boolean
@@ -121,12 +121,12 @@ type T783 = {
   'lazy-refcounts'?: boolean
   corrupt?: boolean
   'refcount-bits': QapiInt
-  encrypt?: T798
-  bitmaps?: T799[]
+  encrypt?: T21
+  bitmaps?: T24[]
   'compression-type': 'zlib' | 'zstd'
 }
-type T798 = ({ format: 'luks' } & T785) | { format: 'aes' }
-type T785 = {
+type T21 = ({ format: 'luks' } & T22) | { format: 'aes' }
+type T22 = {
   'cipher-alg':
     | 'aes-128'
     | 'aes-192'
@@ -149,26 +149,20 @@ type T785 = {
   'payload-offset': QapiInt
   'master-key-iters': QapiInt
   uuid: string
-  slots: T801[]
+  slots: T23[]
 }
-type T801 = { active: boolean; iters?: QapiInt; stripes?: QapiInt; 'key-offset': QapiInt }
-type T799 = { name: string; granularity: QapiInt; flags: ('in-use' | 'auto')[] }
-type T719 = { data: T784 }
-type T784 = { 'create-type': string; cid: QapiInt; 'parent-cid': QapiInt; extents: T800[] }
-type T800 = {
-  filename: string
-  format: string
-  'virtual-size': QapiInt
-  'cluster-size'?: QapiInt
-  compressed?: boolean
-}
-type T720 = { data: T785 }
-type T721 = { data: T786 }
-type T786 = { 'encryption-format'?: 'luks' | 'luks2' | 'luks-any' }
-type T722 = { data: T787 }
-type T787 = { 'extent-size-hint'?: QapiInt }
-type T313 = { writeback: boolean; direct: boolean; 'no-flush': boolean }
-type T314 = {
+type T23 = { active: boolean; iters?: QapiInt; stripes?: QapiInt; 'key-offset': QapiInt }
+type T24 = { name: string; granularity: QapiInt; flags: ('in-use' | 'auto')[] }
+type T25 = { data: T26 }
+type T26 = { 'create-type': string; cid: QapiInt; 'parent-cid': QapiInt; extents: T27[] }
+type T27 = { filename: string; format: string; 'virtual-size': QapiInt; 'cluster-size'?: QapiInt; compressed?: boolean }
+type T28 = { data: T22 }
+type T29 = { data: T30 }
+type T30 = { 'encryption-format'?: 'luks' | 'luks2' | 'luks-any' }
+type T31 = { data: T32 }
+type T32 = { 'extent-size-hint'?: QapiInt }
+type T33 = { writeback: boolean; direct: boolean; 'no-flush': boolean }
+type T34 = {
   name?: string
   count: QapiInt
   granularity: QapiInt
@@ -177,17 +171,17 @@ type T314 = {
   persistent: boolean
   inconsistent?: boolean
 }
-type T30 = { 'query-nodes'?: boolean }
-type T31 = {
+type T35 = { 'query-nodes'?: boolean }
+type T36 = {
   device?: string
   qdev?: string
   'node-name'?: string
-  stats: T303
-  'driver-specific'?: T304
-  parent?: T31
-  backing?: T31
+  stats: T37
+  'driver-specific'?: T40
+  parent?: T36
+  backing?: T36
 }
-type T303 = {
+type T37 = {
   rd_bytes: QapiInt
   wr_bytes: QapiInt
   zone_append_bytes: QapiInt
@@ -220,13 +214,13 @@ type T303 = {
   invalid_unmap_operations: QapiInt
   account_invalid: boolean
   account_failed: boolean
-  timed_stats: T579[]
-  rd_latency_histogram?: T580
-  wr_latency_histogram?: T580
-  zone_append_latency_histogram?: T580
-  flush_latency_histogram?: T580
+  timed_stats: T38[]
+  rd_latency_histogram?: T39
+  wr_latency_histogram?: T39
+  zone_append_latency_histogram?: T39
+  flush_latency_histogram?: T39
 }
-type T579 = {
+type T38 = {
   interval_length: QapiInt
   min_rd_latency_ns: QapiInt
   max_rd_latency_ns: QapiInt
@@ -244,46 +238,46 @@ type T579 = {
   avg_wr_queue_depth: number
   avg_zone_append_queue_depth: number
 }
-type T580 = { boundaries: QapiInt[]; bins: QapiInt[] }
-type T304 = ({ driver: 'file' } & T581) | ({ driver: 'host_device' } & T581) | { driver: 'raw' }
-type T581 = { 'discard-nb-ok': QapiInt; 'discard-nb-failed': QapiInt; 'discard-bytes-ok': QapiInt }
-type T40 = { flat?: boolean }
-type T58 =
+type T39 = { boundaries: QapiInt[]; bins: QapiInt[] }
+type T40 = ({ driver: 'file' } & T41) | ({ driver: 'host_device' } & T41) | { driver: 'raw' }
+type T41 = { 'discard-nb-ok': QapiInt; 'discard-nb-failed': QapiInt; 'discard-bytes-ok': QapiInt }
+type T42 = { flat?: boolean }
+type T43 =
   | ({
       driver: 'file'
       'node-name'?: string
       discard?: 'ignore' | 'unmap'
-      cache?: T322
+      cache?: T44
       active?: boolean
       'read-only'?: boolean
       'auto-read-only'?: boolean
       'force-share'?: boolean
       'detect-zeroes'?: 'off' | 'on' | 'unmap'
-    } & T330)
+    } & T45)
   | ({
       driver: 'host_device'
       'node-name'?: string
       discard?: 'ignore' | 'unmap'
-      cache?: T322
+      cache?: T44
       active?: boolean
       'read-only'?: boolean
       'auto-read-only'?: boolean
       'force-share'?: boolean
       'detect-zeroes'?: 'off' | 'on' | 'unmap'
-    } & T330)
+    } & T45)
   | ({
       driver: 'raw'
       'node-name'?: string
       discard?: 'ignore' | 'unmap'
-      cache?: T322
+      cache?: T44
       active?: boolean
       'read-only'?: boolean
       'auto-read-only'?: boolean
       'force-share'?: boolean
       'detect-zeroes'?: 'off' | 'on' | 'unmap'
-    } & T349)
-type T322 = { direct?: boolean; 'no-flush'?: boolean }
-type T330 = {
+    } & T46)
+type T44 = { direct?: boolean; 'no-flush'?: boolean }
+type T45 = {
   filename: string
   'pr-manager'?: string
   locking?: 'auto' | 'on' | 'off'
@@ -292,13 +286,13 @@ type T330 = {
   'drop-cache'?: boolean
   'x-check-cache-dropped'?: boolean
 }
-type T349 = { file: T58 | string; offset?: QapiInt; size?: QapiInt }
-type T33 = { device?: string; 'node-name'?: string; size: QapiInt }
-type T60 = { 'node-name': string }
-type T61 = { 'node-name'?: string; active: boolean }
-type T193 = { driver: string; bus?: string; id?: string }
-type T194 = { id: string }
-type T27 = {
+type T46 = { file: T43 | string; offset?: QapiInt; size?: QapiInt }
+type T47 = { device?: string; 'node-name'?: string; size: QapiInt }
+type T48 = { 'node-name': string }
+type T49 = { 'node-name'?: string; active: boolean }
+type T50 = { driver: string; bus?: string; id?: string }
+type T51 = { id: string }
+type T52 = {
   device?: string
   id?: string
   bps: QapiInt
@@ -322,24 +316,24 @@ type T27 = {
   iops_size?: QapiInt
   group?: string
 }
-type T242 = { 'fdset-id'?: QapiInt; opaque?: string }
-type T243 = { 'fdset-id': QapiInt; fd: QapiInt }
-type T244 = { 'fdset-id': QapiInt; fd?: QapiInt }
-type T245 = { 'fdset-id': QapiInt; fds: T532[] }
-type T532 = { fd: QapiInt; opaque?: string }
-type T234 = ({ type: 'block-node' } & T530) | ({ type: 'chardev' } & T531) | { type: 'migration' }
-type T530 = { 'node-name': string }
-type T531 = { id: string }
-type T233 = { instances: T234[] }
-type T155 = { uri?: string; channels?: T443[]; detach?: boolean; resume?: boolean }
-type T443 = { 'channel-type': 'main' | 'cpr'; addr: T662 }
-type T662 =
-  | ({ transport: 'socket' } & T394)
-  | ({ transport: 'exec' } & T777)
-  | ({ transport: 'rdma' } & T604)
-  | ({ transport: 'file' } & T778)
-type T394 = ({ type: 'inet' } & T604) | ({ type: 'unix' } & T646) | ({ type: 'vsock' } & T647) | ({ type: 'fd' } & T648)
-type T604 = {
+type T53 = { 'fdset-id'?: QapiInt; opaque?: string }
+type T54 = { 'fdset-id': QapiInt; fd: QapiInt }
+type T55 = { 'fdset-id': QapiInt; fd?: QapiInt }
+type T56 = { 'fdset-id': QapiInt; fds: T57[] }
+type T57 = { fd: QapiInt; opaque?: string }
+type T58 = ({ type: 'block-node' } & T59) | ({ type: 'chardev' } & T60) | { type: 'migration' }
+type T59 = { 'node-name': string }
+type T60 = { id: string }
+type T61 = { instances: T58[] }
+type T62 = { uri?: string; channels?: T63[]; detach?: boolean; resume?: boolean }
+type T63 = { 'channel-type': 'main' | 'cpr'; addr: T64 }
+type T64 =
+  | ({ transport: 'socket' } & T65)
+  | ({ transport: 'exec' } & T70)
+  | ({ transport: 'rdma' } & T66)
+  | ({ transport: 'file' } & T71)
+type T65 = ({ type: 'inet' } & T66) | ({ type: 'unix' } & T67) | ({ type: 'vsock' } & T68) | ({ type: 'fd' } & T69)
+type T66 = {
   host: string
   port: string
   numeric?: boolean
@@ -349,13 +343,13 @@ type T604 = {
   'keep-alive'?: boolean
   mptcp?: boolean
 }
-type T646 = { path: string; abstract?: boolean; tight?: boolean }
-type T647 = { cid: string; port: string }
-type T648 = { str: string }
-type T777 = { args: string[] }
-type T778 = { filename: string; offset: QapiInt }
-type T156 = { uri?: string; channels?: T443[]; 'exit-on-error'?: boolean }
-type T154 = {
+type T67 = { path: string; abstract?: boolean; tight?: boolean }
+type T68 = { cid: string; port: string }
+type T69 = { str: string }
+type T70 = { args: string[] }
+type T71 = { filename: string; offset: QapiInt }
+type T72 = { uri?: string; channels?: T63[]; 'exit-on-error'?: boolean }
+type T73 = {
   state:
     | 'none'
     | 'setup'
@@ -373,7 +367,7 @@ type T154 = {
     | 'device'
     | 'wait-unplug'
 }
-type T146 = {
+type T74 = {
   status?:
     | 'none'
     | 'setup'
@@ -390,9 +384,9 @@ type T146 = {
     | 'pre-switchover'
     | 'device'
     | 'wait-unplug'
-  ram?: T433
-  vfio?: T434
-  'xbzrle-cache'?: T435
+  ram?: T75
+  vfio?: T76
+  'xbzrle-cache'?: T77
   'total-time'?: QapiInt
   'expected-downtime'?: QapiInt
   downtime?: QapiInt
@@ -402,11 +396,11 @@ type T146 = {
   'blocked-reasons'?: string[]
   'postcopy-blocktime'?: QapiInt
   'postcopy-vcpu-blocktime'?: QapiInt[]
-  'socket-address'?: T394[]
+  'socket-address'?: T65[]
   'dirty-limit-throttle-time-per-round'?: QapiInt
   'dirty-limit-ring-full-time'?: QapiInt
 }
-type T433 = {
+type T75 = {
   transferred: QapiInt
   remaining: QapiInt
   total: QapiInt
@@ -425,8 +419,8 @@ type T433 = {
   'postcopy-bytes': QapiInt
   'dirty-sync-missed-zero-copy': QapiInt
 }
-type T434 = { transferred: QapiInt }
-type T435 = {
+type T76 = { transferred: QapiInt }
+type T77 = {
   'cache-size': QapiInt
   bytes: QapiInt
   pages: QapiInt
@@ -435,7 +429,7 @@ type T435 = {
   'encoding-rate': number
   overflow: QapiInt
 }
-type T148 = {
+type T78 = {
   capability:
     | 'xbzrle'
     | 'rdma-pin-all'
@@ -461,8 +455,8 @@ type T148 = {
     | 'mapped-ram'
   state: boolean
 }
-type T147 = { capabilities: T148[] }
-type T150 = {
+type T79 = { capabilities: T78[] }
+type T80 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -486,17 +480,17 @@ type T150 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T438[]
+  'block-bitmap-mapping'?: T81[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T438 = { 'node-name': string; alias: string; bitmaps: T660[] }
-type T660 = { name: string; alias: string; transform?: T775 }
-type T775 = { persistent?: boolean }
-type T149 = {
+type T81 = { 'node-name': string; alias: string; bitmaps: T82[] }
+type T82 = { name: string; alias: string; transform?: T83 }
+type T83 = { persistent?: boolean }
+type T84 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -520,24 +514,24 @@ type T149 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T438[]
+  'block-bitmap-mapping'?: T81[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T270 = { path: string }
-type T271 = {
+type T85 = { path: string }
+type T86 = {
   name: string
   'device-id': QapiInt
   'vhost-started': boolean
   'device-endian': string
-  'guest-features': T561
-  'host-features': T561
-  'backend-features': T561
+  'guest-features': T87
+  'host-features': T87
+  'backend-features': T87
   'num-vqs': QapiInt
-  status: T562
+  status: T88
   isr: QapiInt
   'queue-sel': QapiInt
   'vm-running': boolean
@@ -549,28 +543,28 @@ type T271 = {
   'disable-legacy-check': boolean
   'bus-name': string
   'use-guest-notifier-mask': boolean
-  'vhost-dev'?: T563
+  'vhost-dev'?: T89
 }
-type T561 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
-type T562 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
-type T563 = {
+type T87 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
+type T88 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
+type T89 = {
   'n-mem-sections': QapiInt
   'n-tmp-sections': QapiInt
   nvqs: QapiInt
   'vq-index': QapiInt
-  features: T561
-  'acked-features': T561
-  'backend-features': T561
-  'protocol-features': T713
+  features: T87
+  'acked-features': T87
+  'backend-features': T87
+  'protocol-features': T90
   'max-queues': QapiInt
   'backend-cap': QapiInt
   'log-enabled': boolean
   'log-size': QapiInt
 }
-type T713 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
-type T195 = { device?: string; path: string }
-type T196 = { device?: string; path: string }
-type T151 = {
+type T90 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
+type T91 = { device?: string; path: string }
+type T92 = { device?: string; path: string }
+type T93 = {
   status:
     | 'none'
     | 'setup'
@@ -588,7 +582,7 @@ type T151 = {
     | 'device'
     | 'wait-unplug'
 }
-type T3 = {
+type T94 = {
   guest: boolean
   reason:
     | 'none'
@@ -603,7 +597,7 @@ type T3 = {
     | 'subsystem-reset'
     | 'snapshot-load'
 }
-type T2 = {
+type T95 = {
   guest: boolean
   reason:
     | 'none'
@@ -620,54 +614,54 @@ type T2 = {
 }
 
 export interface SchemaCommands {
-  qmp_capabilities: { arguments: T179; returns: T0 }
-  'query-version': { arguments: T0; returns: T180 }
-  'query-status': { arguments: T0; returns: T1 }
-  'query-name': { arguments: T0; returns: T236 }
-  'qom-list': { arguments: T183; returns: T184[] }
-  'qom-get': { arguments: T185; returns: Json }
-  'qom-set': { arguments: T186; returns: T0 }
-  'qom-list-types': { arguments: T187; returns: T188[] }
-  'device-list-properties': { arguments: T192; returns: T184[] }
-  'query-block': { arguments: T0; returns: T29[] }
-  'query-blockstats': { arguments: T30; returns: T31[] }
-  'query-named-block-nodes': { arguments: T40; returns: T41[] }
-  'blockdev-add': { arguments: T58; returns: T0 }
-  block_resize: { arguments: T33; returns: T0 }
-  'blockdev-del': { arguments: T60; returns: T0 }
-  'blockdev-set-active': { arguments: T61; returns: T0 }
-  device_add: { arguments: T193; returns: T0 }
-  device_del: { arguments: T194; returns: T0 }
-  block_set_io_throttle: { arguments: T27; returns: T0 }
-  'add-fd': { arguments: T242; returns: T243 }
-  'remove-fd': { arguments: T244; returns: T0 }
-  'query-fdsets': { arguments: T0; returns: T245[] }
-  'query-yank': { arguments: T0; returns: T234[] }
-  yank: { arguments: T233; returns: T0 }
-  stop: { arguments: T0; returns: T0 }
-  cont: { arguments: T0; returns: T0 }
-  quit: { arguments: T0; returns: T0 }
-  system_reset: { arguments: T0; returns: T0 }
-  migrate: { arguments: T155; returns: T0 }
-  'migrate-incoming': { arguments: T156; returns: T0 }
-  'migrate-continue': { arguments: T154; returns: T0 }
-  migrate_cancel: { arguments: T0; returns: T0 }
-  'query-migrate': { arguments: T0; returns: T146 }
-  'query-migrate-capabilities': { arguments: T0; returns: T148[] }
-  'migrate-set-capabilities': { arguments: T147; returns: T0 }
-  'query-migrate-parameters': { arguments: T0; returns: T150 }
-  'migrate-set-parameters': { arguments: T149; returns: T0 }
-  'x-query-virtio-status': { arguments: T270; returns: T271 }
+  qmp_capabilities: { arguments: T1; returns: T2 }
+  'query-version': { arguments: T2; returns: T3 }
+  'query-status': { arguments: T2; returns: T5 }
+  'query-name': { arguments: T2; returns: T6 }
+  'qom-list': { arguments: T7; returns: T8[] }
+  'qom-get': { arguments: T9; returns: Json }
+  'qom-set': { arguments: T10; returns: T2 }
+  'qom-list-types': { arguments: T11; returns: T12[] }
+  'device-list-properties': { arguments: T13; returns: T8[] }
+  'query-block': { arguments: T2; returns: T14[] }
+  'query-blockstats': { arguments: T35; returns: T36[] }
+  'query-named-block-nodes': { arguments: T42; returns: T15[] }
+  'blockdev-add': { arguments: T43; returns: T2 }
+  block_resize: { arguments: T47; returns: T2 }
+  'blockdev-del': { arguments: T48; returns: T2 }
+  'blockdev-set-active': { arguments: T49; returns: T2 }
+  device_add: { arguments: T50; returns: T2 }
+  device_del: { arguments: T51; returns: T2 }
+  block_set_io_throttle: { arguments: T52; returns: T2 }
+  'add-fd': { arguments: T53; returns: T54 }
+  'remove-fd': { arguments: T55; returns: T2 }
+  'query-fdsets': { arguments: T2; returns: T56[] }
+  'query-yank': { arguments: T2; returns: T58[] }
+  yank: { arguments: T61; returns: T2 }
+  stop: { arguments: T2; returns: T2 }
+  cont: { arguments: T2; returns: T2 }
+  quit: { arguments: T2; returns: T2 }
+  system_reset: { arguments: T2; returns: T2 }
+  migrate: { arguments: T62; returns: T2 }
+  'migrate-incoming': { arguments: T72; returns: T2 }
+  'migrate-continue': { arguments: T73; returns: T2 }
+  migrate_cancel: { arguments: T2; returns: T2 }
+  'query-migrate': { arguments: T2; returns: T74 }
+  'query-migrate-capabilities': { arguments: T2; returns: T78[] }
+  'migrate-set-capabilities': { arguments: T79; returns: T2 }
+  'query-migrate-parameters': { arguments: T2; returns: T80 }
+  'migrate-set-parameters': { arguments: T84; returns: T2 }
+  'x-query-virtio-status': { arguments: T85; returns: T86 }
 }
 
 export interface SchemaEvents {
-  DEVICE_DELETED: T195
-  DEVICE_UNPLUG_GUEST_ERROR: T196
-  MIGRATION: T151
-  STOP: T0
-  RESUME: T0
-  RESET: T3
-  SHUTDOWN: T2
+  DEVICE_DELETED: T91
+  DEVICE_UNPLUG_GUEST_ERROR: T92
+  MIGRATION: T93
+  STOP: T2
+  RESUME: T2
+  RESET: T94
+  SHUTDOWN: T95
 }
 
 export type SchemaOutOfBand = 'query-yank' | 'yank'
