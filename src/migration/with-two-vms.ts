@@ -4,6 +4,7 @@ import { realpath } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
 import { withLockedVm } from '../vm/vm.ts'
 import type { Sides } from './options.ts'
+import { OutcomeUnknownError } from './outcome-unknown.ts'
 import { endUnused } from './start-destination.ts'
 
 export interface TwoVmsOptions {
@@ -33,7 +34,8 @@ export async function withTwoVms<T>(
       try {
         return await use({ source, destination })
       } catch (error) {
-        if (started) await endUnused(destination, options.warn)
+        // Where nobody can tell what became of the VM, nothing is ended: recover asks both QEMUs.
+        if (started && !(error instanceof OutcomeUnknownError)) await endUnused(destination, options.warn)
         throw error
       }
     })
