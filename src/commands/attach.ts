@@ -23,7 +23,7 @@ lifted (QMP block_set_io_throttle with zeroes). While the kernel serves the disk
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id disk1 --serial D1 --queues 4 --dry-run',
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id slow --bandwidth 50M --iops 500',
     '<%= config.bin %> attach /run/vm1.qmp disk.img --id private --pass-fd',
-    '<%= config.bin %> attach /run/vm1.qmp /dev/fd/3 --id private --cache writeback 3<>disk.img',
+    '<%= config.bin %> attach /run/vm1.qmp /dev/fd/3 --id private 3<>disk.img',
   ]
 
   static override args = {

@@ -66,10 +66,10 @@ export class Descriptors {
     reserved.add(image).add(kernel)
     const own: number[] = []
     try {
-      const { descriptor, file } = spec.source
-      const opened = descriptor ?? openImage(spec)
-      if (descriptor === undefined) own.push(opened)
-      const commands = [{ fd: opened, arguments: { 'fdset-id': image, opaque: imageLabel(spec.id, file) } }]
+      const opened = openImage(spec)
+      own.push(opened)
+      const opaque = imageLabel(spec.id, spec.source.file)
+      const commands = [{ fd: opened, arguments: { 'fdset-id': image, opaque } }]
       const device = openKernel(spec)
       if (device === undefined) return new Descriptors({ image, kernel: undefined }, commands, own)
       own.push(device)
@@ -98,11 +98,18 @@ function freeNumbers(taken: ReadonlySet<number>): [number, number] {
   return free as [number, number]
 }
 
-function openImage({ source: { file }, readOnly, cache }: DiskSpec): number {
+/**
+ * Opens the image anew, even where there is a descriptor already: QEMU's locks belong to what was opened, and two that share it
+ * would not keep each other out.
+ */
+function openImage({ source: { file, descriptor }, readOnly, cache }: DiskSpec): number {
   const access = readOnly ? constants.O_RDONLY : constants.O_RDWR
   const direct = cache === 'none' ? constants.O_DIRECT : 0
   try {
-    return openFd(file, access | direct | constants.O_NONBLOCK)
+    return openFd(
+      descriptor === undefined ? file : `/proc/self/fd/${descriptor}`,
+      access | direct | constants.O_NONBLOCK,
+    )
   } catch (cause) {
     const hasNoDirect = direct !== 0 && (cause as NodeJS.ErrnoException).code === 'EINVAL'
     if (hasNoDirect) {

@@ -10,6 +10,8 @@ interface Meaning {
   exitCode: ExitCode
   /** What is wrong, in our words; QEMU's follow. */
   what(spec: DiskSpec): string
+  /** Whether it can be meant; unless given, yes. */
+  concerns?(spec: DiskSpec, desc: string): boolean
   hint?: string
 }
 
@@ -69,6 +71,8 @@ const meanings: Meaning[] = [
     code: 'NO_SUCH_IOTHREAD',
     exitCode: ExitCode.Refused,
     what: (spec) => `this VM has no iothread ${spec.iothread}`,
+    concerns: ({ iothread }, desc) =>
+      iothread !== undefined && (desc.includes(`'${iothread}'`) || !desc.includes('Device')),
     hint: 'start QEMU with "-object iothread,id=…", or make one with QMP object-add',
   },
   {
@@ -89,7 +93,9 @@ const meanings: Meaning[] = [
 /** What QEMU's refusal of an attach means to its user. */
 export function explainRefusal(error: QmpCommandError, spec: DiskSpec): VblkError {
   const details = { command: error.request.execute, class: error.errorClass, desc: error.desc }
-  const meaning = meanings.find(({ pattern }) => pattern.test(error.desc))
+  const meaning = meanings.find(
+    ({ pattern, concerns }) => pattern.test(error.desc) && (concerns?.(spec, error.desc) ?? true),
+  )
   if (meaning === undefined) {
     return new VblkError('REFUSED_BY_QEMU', ExitCode.Refused, error.message, { cause: error, details })
   }

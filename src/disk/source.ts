@@ -4,7 +4,7 @@ import { constants, type Stats } from 'node:fs'
 import { access, open, readFile, readlink, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { ExitCode, VblkError } from '../errors.ts'
-import { readFdFlags } from '../host/fd-flags.ts'
+import { allows, readFdFlags } from '../host/fd-flags.ts'
 import { detectFormat, headerBytes } from './image-format.ts'
 
 /** What holds a disk's data. */
@@ -21,8 +21,6 @@ export interface Source {
 export interface SourceOptions {
   /** The guest only reads it. */
   readOnly: boolean
-  /** Whether it is opened with O_DIRECT. */
-  cache: 'none' | 'writeback'
   /** Take its bytes as the disk even if they begin like an image format: a guest may have written them. */
   raw: boolean
 }
@@ -31,10 +29,9 @@ export interface SourceOptions {
  * Checks that a file or block device can be a raw disk, as far as we can tell without QEMU. Throws VblkError: exit code
  * 3 when it is missing, 5 for every other fault.
  */
-export async function checkSource(file: string, options: SourceOptions): Promise<Source> {
-  const { readOnly, raw } = options
+export async function checkSource(file: string, { readOnly, raw }: SourceOptions): Promise<Source> {
   const descriptor = parseDescriptor(file)
-  const absolute = descriptor === undefined ? path.resolve(file) : await resolveDescriptor(descriptor, options)
+  const absolute = descriptor === undefined ? path.resolve(file) : await resolveDescriptor(descriptor, readOnly)
   const stats = await statSource(absolute)
   if (stats.isDirectory()) throw refusal('SOURCE_NOT_A_DISK', `${absolute} is a directory, not a disk image`)
   if (!stats.isFile() && !stats.isBlockDevice()) {
@@ -62,7 +59,7 @@ function parseDescriptor(file: string): number | undefined {
 }
 
 /** The path of what an inherited descriptor has open, which must be open for what the disk needs. */
-async function resolveDescriptor(descriptor: number, { readOnly, cache }: SourceOptions): Promise<string> {
+async function resolveDescriptor(descriptor: number, readOnly: boolean): Promise<string> {
   let target: string
   let flags: number
   try {
@@ -70,23 +67,20 @@ async function resolveDescriptor(descriptor: number, { readOnly, cache }: Source
     flags = await readFdFlags('self', descriptor)
   } catch (cause) {
     throw new VblkError('NO_SUCH_DESCRIPTOR', ExitCode.NotFound, `descriptor ${descriptor} is not open here`, {
-      hint: 'open it in the shell that runs vblk, for example: --cache writeback 3<>FILE',
+      hint: 'open it in the shell that runs vblk, for example: 3<>FILE',
       cause,
     })
   }
-  const mode = (flags & accessModes) === constants.O_RDWR ? 'read-write' : 'read-only'
-  const wanted = readOnly ? 'read-only' : 'read-write'
-  const direct = (flags & constants.O_DIRECT) !== 0
-  // QEMU takes a descriptor only if its flags are those that it would open with.
-  if ((flags & accessModes) === constants.O_WRONLY || mode !== wanted) {
-    throw descriptorMode(descriptor, target, `is not open ${wanted}`, readOnly ? '3<FILE' : '3<>FILE, or --read-only')
+  if (!allows(flags, readOnly)) {
+    throw refusal(
+      'DESCRIPTOR_MODE',
+      `descriptor ${descriptor} (${target}) is not open for ${readOnly ? 'reading' : 'reading and writing'}`,
+      { hint: readOnly ? 'open it with 3<FILE' : 'open it with 3<>FILE, or give --read-only' },
+    )
   }
-  if (direct !== (cache === 'none')) {
-    const [has, mend] = direct ? ['is open with', '--cache none'] : ['is not open with', '--cache writeback']
-    throw descriptorMode(descriptor, target, `${has} O_DIRECT, which --cache ${cache} is not for`, mend)
-  }
-  if (!path.isAbsolute(target) || target.endsWith(' (deleted)')) {
-    throw refusal('SOURCE_NOT_A_DISK', `descriptor ${descriptor} is of ${target}, which has no path`, {
+  // The text may be a name of a deleted file, or of another mount namespace.
+  if (!path.isAbsolute(target) || !(await isSameSource(`/proc/self/fd/${descriptor}`, target))) {
+    throw refusal('SOURCE_NOT_A_DISK', `descriptor ${descriptor} is of ${target}, which has no such path here`, {
       hint: 'a disk needs a name that others can compare: link the file somewhere',
     })
   }
@@ -168,12 +162,6 @@ async function readSysfs(stats: Stats, attribute: string): Promise<string> {
   const minor = (stats.rdev & 0xff) | ((stats.rdev >>> 12) & 0xfff00)
   const text = await readFile(`/sys/dev/block/${major}:${minor}/${attribute}`, 'utf8')
   return text.trim()
-}
-
-const accessModes = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR
-
-function descriptorMode(descriptor: number, target: string, what: string, mend: string): VblkError {
-  return refusal('DESCRIPTOR_MODE', `descriptor ${descriptor} (${target}) ${what}`, { hint: `use ${mend}` })
 }
 
 function refusal(code: string, message: string, options: { hint?: string; cause?: unknown } = {}): VblkError {

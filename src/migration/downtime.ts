@@ -74,7 +74,7 @@ export class DowntimeClock {
   /** Null while one of its ends is unknown. */
   get downtime(): Downtime | null {
     const [from, to] = [this.#at.get('stopped'), this.#at.get('running')]
-    if (from === undefined || to === undefined) return null
+    if (from === undefined || to === undefined || to < from) return null
     return { totalMs: Number(to - from) / 1000, phases: this.#phases(from, to) }
   }
 
@@ -99,5 +99,7 @@ export class DowntimeClock {
 
 /** Undefined if QEMU could not read its clock. */
 function microseconds({ seconds, microseconds }: QmpEvent['timestamp']): bigint | undefined {
-  return Number(seconds) < 0 ? undefined : BigInt(seconds) * 1_000_000n + BigInt(microseconds)
+  const isTime = Number.isSafeInteger(Number(seconds)) && Number.isSafeInteger(Number(microseconds))
+  if (!isTime || Number(seconds) < 0 || Number(microseconds) < 0) return undefined
+  return BigInt(seconds) * 1_000_000n + BigInt(microseconds)
 }

@@ -14,9 +14,12 @@ export function requireKernelThere(name: string, { kernel, type, reason }: DiskI
   if (!endsWithStart(reason)) throw refusal(name, reason)
 }
 
-/** The same if QEMU serves the disk on the source, for a reason that would come along. */
+/** Whether a reason comes along with the VM: what its guest has negotiated, and settings that the twin of a disk gets too. */
+const travels = (reason: string): boolean => /^the guest negotiated |^vhost=off$|^the disk is throttled$/.test(reason)
+
+/** The same if QEMU serves the disk on the source for a reason that would come along. */
 export function requireKernelHere(name: string, { kernel, datapath, reason }: DiskInfo): void {
-  if (kernel !== null && datapath === 'userspace') throw refusal(name, reason)
+  if (kernel !== null && datapath === 'userspace' && travels(reason)) throw refusal(name, reason)
 }
 
 function refusal(name: string, why: string): VblkError {

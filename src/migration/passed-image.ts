@@ -1,32 +1,69 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { constants } from 'node:fs'
+import { fstatSync } from 'node:fs'
 import { imageLabel } from '../disk/descriptors.ts'
 import { isSameSource } from '../disk/source.ts'
 import type { DiskSpec } from '../disk/spec.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import { readFdFlags } from '../host/fd-flags.ts'
+import { closeFd, copyFd } from '../host/fd.ts'
+import { allows, readFdFlags } from '../host/fd-flags.ts'
 import type { WaitOptions } from '../qmp/index.ts'
 import { findProcess } from '../vm/qemu-process.ts'
 import type { Vm } from '../vm/vm.ts'
 
 /**
- * Throws VblkError (exit code 5) unless the QEMU that says it was passed a disk's image has it open, for writing if the disk is
- * written. vblk opens the file for another QEMU, with rights that this one need not have: its word is not enough.
+ * Hands `use` a copy of the descriptor by which a QEMU has open the image that it says it was passed. vblk opens the image for
+ * another QEMU, with rights that this one need not have: neither its word nor a path, which may lead elsewhere a moment later,
+ * is enough. Throws VblkError (exit code 5) unless the image is open there as the disk needs it.
  */
-export async function requirePassedImage(
+export async function withPassedImage<T>(
   vm: Vm,
-  { id, source: { file }, readOnly }: DiskSpec,
+  spec: DiskSpec,
   wait: WaitOptions,
-): Promise<void> {
+  use: (descriptor: number) => Promise<T>,
+): Promise<T> {
+  const copy = await copyImage(vm, spec, wait)
+  try {
+    return await use(copy)
+  } finally {
+    closeFd(copy)
+  }
+}
+
+async function copyImage(vm: Vm, { id, source: { file }, readOnly }: DiskSpec, wait: WaitOptions): Promise<number> {
   const process = findProcess(vm)
+  if (!('pid' in process)) throw refusal(vm, id, `its process can't be looked at: ${process.unknown}`)
   const sets = await vm.qmp.execute('query-fdsets', {}, wait)
   const passed = sets.flatMap(({ fds }) => fds.filter(({ opaque }) => opaque === imageLabel(id, file)))
-  for (const { fd } of 'pid' in process ? passed : []) {
-    if ('pid' in process && (await hasOpen(process.pid, Number(fd), file, readOnly))) return
+  for (const { fd } of passed) {
+    const copy = await copyIfOpen(process.pid, Number(fd), file, readOnly)
+    if (copy !== undefined) return copy
   }
-  const why = 'pid' in process ? `it does not have ${file} open` : `its process can't be looked at: ${process.unknown}`
-  throw new VblkError(
+  throw refusal(vm, id, `it does not have ${file} open`)
+}
+
+/** Undefined unless that descriptor is of the file, and open as the disk needs it. */
+async function copyIfOpen(pid: number, fd: number, file: string, readOnly: boolean): Promise<number | undefined> {
+  let copy: number
+  try {
+    copy = copyFd(pid, fd)
+  } catch {
+    return undefined
+  }
+  try {
+    const stats = fstatSync(copy)
+    const isDisk = stats.isFile() || stats.isBlockDevice()
+    const isIt = isDisk && allows(await readFdFlags('self', copy), readOnly)
+    if (isIt && (await isSameSource(`/proc/self/fd/${copy}`, file))) return copy
+  } catch {
+    // As good as not open.
+  }
+  closeFd(copy)
+  return undefined
+}
+
+function refusal(vm: Vm, id: string, why: string): VblkError {
+  return new VblkError(
     'IMAGE_NOT_PASSED',
     ExitCode.Refused,
     `${vm.name}: ${id} was passed as a descriptor, but ${why}`,
@@ -34,14 +71,4 @@ export async function requirePassedImage(
       hint: 'run vblk as root, or start the destination with the disk',
     },
   )
-}
-
-async function hasOpen(pid: number, fd: number, file: string, readOnly: boolean): Promise<boolean> {
-  try {
-    const flags = await readFdFlags(pid, fd)
-    const isEnough = readOnly || (flags & (constants.O_WRONLY | constants.O_RDWR)) === constants.O_RDWR
-    return isEnough && (await isSameSource(`/proc/${pid}/fd/${fd}`, file))
-  } catch {
-    return false
-  }
 }

@@ -9,7 +9,7 @@ import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './
 import { Findings } from './findings.ts'
 import { requireKernelHere, requireKernelThere } from './kernel-datapath.ts'
 import type { MigrateOptions, Sides } from './options.ts'
-import { requirePassedImage } from './passed-image.ts'
+import { withPassedImage } from './passed-image.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
 import { planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
@@ -72,7 +72,8 @@ async function pairDisks(
   for (const described of ours) {
     const pair = await findings.attempt(async () => {
       const planned = await pairDisk(described, theirs, nodes, options)
-      if (planned.preparation?.spec.passFds === true) await requirePassedImage(source, planned.preparation.spec, wait)
+      const { spec } = planned.preparation ?? {}
+      if (spec?.passFds === true) await withPassedImage(source, spec, wait, async () => {})
       return planned
     })
     if (pair !== undefined) pairs.push(pair)

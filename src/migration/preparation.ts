@@ -45,6 +45,7 @@ export function planPreparation(
     iops: disk.limits.requestsPerSecond ?? undefined,
     bus,
     addr,
+    iothread: disk.iothread ?? undefined,
     passFds: source.passed,
     source,
   }

@@ -3,6 +3,7 @@
 import { Descriptors, removeSets } from '../disk/descriptors.ts'
 import { findDisk } from '../disk/info.ts'
 import { explainRefusal } from '../disk/refusals.ts'
+import type { DiskSpec } from '../disk/spec.ts'
 import { removeNode, unplug } from '../disk/unplug.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError } from '../qmp/index.ts'
@@ -11,6 +12,7 @@ import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
 import { requireKernelThere } from './kernel-datapath.ts'
 import type { Sides } from './options.ts'
+import { withPassedImage } from './passed-image.ts'
 import { type PlannedDisk, prepareCommands } from './plan.ts'
 import { checkFits } from './preflight.ts'
 import type { Preparation } from './preparation.ts'
@@ -21,16 +23,19 @@ import { readDeviceProperties } from './properties.ts'
  * doesn't see the file, 4, 5. What it has made by then is for removeDisk to remove.
  */
 export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: Preparation, signal: AbortSignal) {
-  const { destination } = sides
+  const { source, destination } = sides
   const { spec } = preparation
-  const descriptors = spec.passFds === true ? await Descriptors.open(destination, spec, { signal }) : undefined
-  try {
-    await descriptors?.pass(destination, { signal })
+  const add = async (descriptors?: Descriptors) => {
     for (const command of prepareCommands(preparation, descriptors?.sets)) await send(sides, command, { signal })
+  }
+  try {
+    if (spec.passFds !== true) await add()
+    else
+      await withPassedImage(source, spec, { signal }, (descriptor) =>
+        addPassed(destination, spec, descriptor, signal, add),
+      )
   } catch (error) {
     throw error instanceof QmpCommandError ? explain(error, preparation) : error
-  } finally {
-    descriptors?.close()
   }
   const made = await findDisk(destination, preparation.id, { signal })
   if (made === undefined) {
@@ -41,6 +46,24 @@ export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: 
     { disk: disk.source, properties: disk.properties },
     { disk: made, properties: await readDeviceProperties(destination, made, { signal }) },
   )
+}
+
+/** Passes the files of a disk, the image as the source's descriptor has it open, and adds the disk. */
+async function addPassed(
+  destination: Vm,
+  spec: DiskSpec,
+  descriptor: number,
+  signal: AbortSignal,
+  add: (descriptors: Descriptors) => Promise<void>,
+): Promise<void> {
+  const opened = { ...spec, source: { ...spec.source, descriptor } }
+  const descriptors = await Descriptors.open(destination, opened, { signal })
+  try {
+    await descriptors.pass(destination, { signal })
+    await add(descriptors)
+  } finally {
+    descriptors.close()
+  }
 }
 
 function explain(error: QmpCommandError, { id, spec }: Preparation): VblkError {

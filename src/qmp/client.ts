@@ -371,7 +371,9 @@ export class QmpClient {
       return true
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false
-      throw error
+      const lost = new QmpConnectionLostError(this.path, (error as Error).message, { cause: error })
+      this.#fail(lost)
+      throw lost
     }
   }
 

@@ -125,20 +125,22 @@ describe('attach --pass-fd', () => {
 })
 
 describe('attach /dev/fd/3', () => {
-  test('passes on the very descriptor that it was given', async () => {
-    const flags = constants.O_RDWR | constants.O_DIRECT
-    const { exitCode, envelope } = await attach(['/dev/fd/3'], { descriptor: { file: image, flags } })
+  test('passes on what the descriptor that it was given has open', async () => {
+    const descriptor = { file: image, flags: constants.O_RDWR }
+    const { exitCode, envelope } = await attach(['/dev/fd/3'], { descriptor })
     expect([exitCode, envelope.error]).toEqual([0, undefined])
     expect(envelope.result).toMatchObject({ changed: true, disk: { file: image, readOnly: false } })
     expect((await attach([image, '--pass-fd'])).envelope.result).toMatchObject({ changed: false })
+    // Each gets a lock of its own, though both come from one descriptor.
+    const other = await vblk(['attach', qemu.socket, '/dev/fd/3', '--id', 'd2', '--datapath', 'auto'], { descriptor })
+    expect([other.exitCode, other.envelope.error?.code]).toEqual([5, 'IMAGE_IN_USE'])
   })
 
   test.each<[what: string, flags: number, options: string[]]>([
-    ['is not open read-write', constants.O_RDONLY | constants.O_DIRECT, []],
-    ['is not open read-write', constants.O_WRONLY | constants.O_DIRECT, []],
-    ['is not open read-only', constants.O_RDWR | constants.O_DIRECT, ['--read-only']],
-    ['is not open with O_DIRECT, which --cache none is not for', constants.O_RDWR, []],
-    ['is open with O_DIRECT, which', constants.O_RDWR | constants.O_DIRECT, ['--cache', 'writeback']],
+    ['is not open for reading and writing', constants.O_RDONLY, []],
+    ['is not open for reading and writing', constants.O_WRONLY, []],
+    ['is not open for reading', constants.O_WRONLY, ['--read-only']],
+    ['is not open for reading', 0o10000000, ['--read-only']],
   ])('refuses one that %s', async (what, flags, options) => {
     const { exitCode, envelope } = await attach(['/dev/fd/3', ...options], { descriptor: { file: image, flags } })
     expect([exitCode, envelope.error?.code]).toEqual([5, 'DESCRIPTOR_MODE'])
