@@ -76,9 +76,12 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 }
 
 /** How the destination is started, if it is to be. */
-function startBy(program: string | undefined, { signal, progress }: Pick<Context, 'signal' | 'progress'>) {
+function startBy(
+  program: string | undefined,
+  { signal, progress, timeoutMs }: Pick<Context, 'signal' | 'progress' | 'timeoutMs'>,
+) {
   if (program === undefined) return {}
-  const options = { signal, timeoutMs: answerMs }
+  const options = { signal, timeoutMs }
   return {
     start: (name: string) => progress.step(`starting ${name}`, () => startDestination(program, name, options)),
   }

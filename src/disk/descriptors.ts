@@ -184,8 +184,8 @@ export async function withdrawKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions
 }
 
 /**
- * Passes /dev/vhost-blk again for a disk that opens it by a set which is gone: withdrawn, or dropped by QEMU, as it does with
- * what nobody has open when its last monitor leaves. Throws VblkError (exit code 4) without the module.
+ * Passes /dev/vhost-blk again for a disk that opens it by a set which is gone: withdrawn, or dropped by QEMU (before 9.1 it did
+ * so with what nobody had open when its last monitor left). Throws VblkError (exit code 4) without the module.
  */
 export async function renewKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions = {}): Promise<void> {
   const set = await kernelSet(vm, disk, wait)

@@ -4,7 +4,7 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError } from '../qmp/index.ts'
 import { requireHere } from '../vm/presence.ts'
 import type { Vm } from '../vm/vm.ts'
-import { renewKernel } from './descriptors.ts'
+import { renewKernel, withdrawKernel } from './descriptors.ts'
 import { type DiskInfo, requireDisk } from './info.ts'
 import { pause } from './pause.ts'
 import type { PlannedCommand } from './plan.ts'
@@ -54,6 +54,8 @@ export async function switchDatapath(
     })
     return await settled(vm, id, options)
   })
+  // It would keep the module loaded.
+  if (target === 'userspace') await withdrawKernel(vm, disk, { signal })
   if ((now.datapath === 'kernel') !== (target === 'kernel')) throw notSwitched(now, id, target)
   // A disk that the kernel can never serve is served as before.
   const changed = now.datapath !== disk.datapath || now.reason !== disk.reason

@@ -77,7 +77,13 @@ export async function upgradeModule(
     const disks = await findDisks(vms, signal)
     const steps = plan(disks, file)
     if (dryRun) return { ...result, steps, changed: false }
-    await exchange(disks, file, old, options)
+    const idle = await findIdle(vms, signal)
+    for (const { vm, info } of idle) await withdrawKernel(vm, info, { signal })
+    try {
+      await exchange(disks, file, old, options)
+    } finally {
+      await renewIdle(idle, options.report)
+    }
     const now = await Promise.all(disks.map(async (disk) => (await reread(disk)) ?? disk.info))
     const after = disks.map(({ vm }, index) => ({ vm: vm.name, info: now[index] as DiskInfo }))
     const told = after.map(({ vm, info }) => ({ vm, id: info.id, datapath: info.datapath }))
@@ -139,11 +145,28 @@ function unknownUsers(users: DeviceUser[]): VblkError {
   })
 }
 
-async function findDisks(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
+async function listAll(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
   const lists = await Promise.all(
     vms.map(async (vm) => (await listDisks(vm, { signal })).map((info) => ({ vm, info }))),
   )
-  return lists.flat().filter(({ info }) => (info.kernel?.fds.length ?? 0) > 0)
+  return lists.flat()
+}
+
+async function findDisks(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
+  return (await listAll(vms, signal)).filter(({ info }) => (info.kernel?.fds.length ?? 0) > 0)
+}
+
+/** Disks that QEMU serves, some of which were passed a /dev/vhost-blk all the same. */
+async function findIdle(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
+  return (await listAll(vms, signal)).filter(({ info }) => info.kernel?.fds.length === 0)
+}
+
+async function renewIdle(disks: readonly Disk[], report: OperationOptions['report']): Promise<void> {
+  for (const { vm, info } of disks) {
+    await renewKernel(vm, info).catch((error: Error) => {
+      report.warn(`${vm.name}: ${info.id ?? info.path} can't be given to the kernel later: ${error.message}`)
+    })
+  }
 }
 
 const setActive = ({ info }: Disk, value: boolean) => ({ path: info.path, property: 'vhost-active', value })

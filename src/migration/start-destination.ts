@@ -8,7 +8,7 @@ import { pause } from '../disk/pause.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import { QmpConnectError } from '../qmp/index.ts'
 import { resolveVm } from '../vm/resolve.ts'
-import { openVm, type Vm } from '../vm/vm.ts'
+import { openVm, withVm } from '../vm/vm.ts'
 
 export interface StartOptions {
   /** Until its monitor answers. */
@@ -22,7 +22,7 @@ const wordsBytes = 4096
 /**
  * Starts the QEMU of a destination by a program that gets its monitor's path as the only argument and may be the QEMU itself, and
  * waits for the monitor. Does nothing if somebody serves the monitor already. Throws VblkError: exit code 2 for a destination
- * that is no unix socket, 3 for no such program, 5 when it fails, 6 when the monitor doesn't come.
+ * that is no unix socket, 3 for no such program, 5 when it fails, 7 when the monitor doesn't come.
  *
  * @returns whether it was started
  */
@@ -47,13 +47,16 @@ export async function startDestination(program: string, name: string, options: S
   }
 }
 
-/** Ends a QEMU that was started for a migration which did not begin. */
-export async function endUnused({ name, qmp }: Vm, warn: (message: string) => void): Promise<void> {
-  if (qmp.runstate !== 'running') return
+const endMs = 10_000
+
+/** Ends a QEMU that was started for a migration which did not begin; one that has gone since is no matter. */
+export async function endUnused(name: string, warn: (message: string) => void): Promise<void> {
   try {
-    const { status } = await qmp.execute('query-status')
-    if (status === 'inmigrate') await qmp.execute('quit')
+    await withVm(name, { timeoutMs: endMs }, async ({ qmp }) => {
+      if ((await qmp.execute('query-status')).status === 'inmigrate') await qmp.execute('quit')
+    })
   } catch (error) {
+    if (isAbsent(error)) return
     warn(`${name} was started for the migration and can't be ended: ${(error as Error).message}`)
   }
 }
@@ -64,10 +67,23 @@ async function answers(name: string, { signal, timeoutMs }: StartOptions): Promi
     await qmp.close()
     return true
   } catch (error) {
-    if (error instanceof QmpConnectError && ['NO_SUCH_SOCKET', 'SOCKET_DEAD'].includes(error.code)) return false
+    if (isAbsent(error)) return false
     throw error
   }
 }
+
+/** The same of one that has been started: it may listen long before it is ready, while memory is allocated. */
+async function answersYet(name: string, options: StartOptions): Promise<boolean> {
+  try {
+    return await answers(name, options)
+  } catch (error) {
+    if (error instanceof QmpConnectError && error.code === 'VM_NOT_ANSWERING') return false
+    throw error
+  }
+}
+
+const isAbsent = (error: unknown): boolean =>
+  error instanceof QmpConnectError && ['NO_SUCH_SOCKET', 'SOCKET_DEAD'].includes(error.code)
 
 async function awaitMonitor(
   child: ChildProcess,
@@ -85,7 +101,7 @@ async function awaitMonitor(
     failure = new VblkError('DESTINATION_NOT_STARTED', exitCode, `${program} can't be run: ${why}`, { cause })
   })
   try {
-    while (!(await answers(name, options))) {
+    while (!(await answersYet(name, options))) {
       if (failure !== undefined) throw failure
       const { exitCode, signalCode } = child
       // One that has put its QEMU into the background ends well.
@@ -99,8 +115,8 @@ async function awaitMonitor(
       if (Date.now() >= deadline) {
         throw new VblkError(
           'DESTINATION_NOT_STARTED',
-          ExitCode.TimedOut,
-          `${program} runs, and nobody serves ${name}`,
+          ExitCode.RolledBack,
+          `nobody serves ${name} yet, and the time is over: ${program} was ended`,
           {
             hint: `the program must start a QEMU with -qmp unix:${name},server=on,wait=off -incoming defer`,
           },
@@ -114,9 +130,11 @@ async function awaitMonitor(
   }
 }
 
-function endGroup({ pid }: ChildProcess): void {
+function endGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  // The number of a program that has ended may be another's.
+  if (pid === undefined || exitCode !== null || signalCode !== null) return
   try {
-    if (pid !== undefined) process.kill(-pid, 'SIGTERM')
+    process.kill(-pid, 'SIGTERM')
   } catch {
     // All of it has ended.
   }

@@ -30,15 +30,13 @@ export async function withTwoVms<T>(
   const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
   return await withLockedVm(names.vm, open('source'), async (source) => {
     const started = (await start?.(names.destination)) ?? false
-    return await withLockedVm(names.destination, open('destination'), async (destination) => {
-      try {
-        return await use({ source, destination })
-      } catch (error) {
-        // Where nobody can tell what became of the VM, nothing is ended: recover asks both QEMUs.
-        if (started && !(error instanceof OutcomeUnknownError)) await endUnused(destination, options.warn)
-        throw error
-      }
-    })
+    try {
+      return await withLockedVm(names.destination, open('destination'), (destination) => use({ source, destination }))
+    } catch (error) {
+      // Where nobody can tell what became of the VM, nothing is ended: recover asks both QEMUs.
+      if (started && !(error instanceof OutcomeUnknownError)) await endUnused(names.destination, options.warn)
+      throw error
+    }
   })
 }
 
