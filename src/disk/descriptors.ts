@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A disk's files, opened by vblk for a QEMU that may not open them: each in a set of its own, which QEMU opens by the name
-// /dev/fdset/ID (docs/qmp of add-fd, misc.json). The set's label says whose it is, for whoever looks later.
+// /dev/fdset/ID (add-fd, misc.json). The set's label says whose it is, for whoever looks later.
 
 import { constants } from 'node:fs'
 import { ExitCode, VblkError } from '../errors.ts'

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pause } from '../disk/pause.ts'
 import { ExitCode, VblkError } from '../errors.ts'
-import { QmpConnectError } from '../qmp/index.ts'
+import { QmpConnectError, QmpConnectionLostError, QmpGreetingError } from '../qmp/index.ts'
 import { resolveVm } from '../vm/resolve.ts'
 import { openVm, withVm } from '../vm/vm.ts'
 
@@ -56,7 +56,8 @@ export async function endUnused(name: string, warn: (message: string) => void): 
       if ((await qmp.execute('query-status')).status === 'inmigrate') await qmp.execute('quit')
     })
   } catch (error) {
-    if (isAbsent(error)) return
+    const isEnding = error instanceof QmpGreetingError || error instanceof QmpConnectionLostError
+    if (isAbsent(error) || isEnding) return
     warn(`${name} was started for the migration and can't be ended: ${(error as Error).message}`)
   }
 }

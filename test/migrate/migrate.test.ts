@@ -104,7 +104,7 @@ test('the kernel stops before the state is saved, and serves the load on the des
 const long = process.env.VBLK_LONG ? test : test.skip
 
 long(
-  'a hundred migrations under the load, there and back, lose nothing',
+  'a hundred migrations under the load, each to a new QEMU, lose nothing',
   async () => {
     const downtimes: number[] = []
     for (let round = 1; round <= 100; round++) {
