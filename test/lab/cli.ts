@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { Lab } from './lab.ts'
 import { kill, machinePid } from './machine.ts'
 import { hostKernels } from './setup/kernels.ts'
+import { pairNames, TwoHosts } from './two-hosts.ts'
 
 const usage = `usage: script/lab up|status|down|logs|shell [OPTIONS]
        script/lab exec [OPTIONS] -- CMD [ARG…]
@@ -23,7 +24,9 @@ The lab is an emulated machine with KVM in which the project is built and instal
   --smp N        virtual CPUs (default 1; more is unstable once guests run under emulation)
   --memory MIB   (default 2560)
   --kernel NAME  boot this kernel instead of the distribution's: ${Object.keys(hostKernels).join(', ')}, or a kernel image
-  --append TEXT  more of the kernel's command line`
+  --append TEXT  more of the kernel's command line
+  --pair         with up, status and down: two labs, NAME-one and NAME-two, with a network between them, ssh, and a disk that
+                 both see`
 
 const options = {
   name: { type: 'string', default: 'default' },
@@ -32,6 +35,7 @@ const options = {
   memory: { type: 'string', default: '2560' },
   kernel: { type: 'string' },
   append: { type: 'string' },
+  pair: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
 } as const
 
@@ -48,6 +52,8 @@ function parse(argv: string[]) {
         throw new UsageError(`--${name}: '${values[name]}' is not a whole number above 0`)
       return n
     }
+    if (values.pair && !['up', 'status', 'down'].includes(positionals[0] ?? ''))
+      throw new UsageError('--pair goes with up, status and down')
     if (!/^[\w.-]+$/.test(values.name))
       throw new UsageError(`--name: '${values.name}' may hold letters, digits, - and .`)
     const verb = values.help ? 'help' : positionals[0]
@@ -56,6 +62,7 @@ function parse(argv: string[]) {
       verb,
       command: separator < 0 ? [] : argv.slice(separator + 1),
       name: values.name,
+      pair: values.pair,
       machine: {
         icount: values.icount,
         smp: count('smp'),
@@ -80,6 +87,20 @@ async function running(request: Request): Promise<Lab> {
   // As on a host whose modules-load.d names it.
   if (!request.machine.kernel || request.machine.kernel in hostKernels) await lab.check(['modprobe', 'vhost_blk'])
   return lab
+}
+
+async function upPair({ name }: Request): Promise<void> {
+  const up = await Promise.all(pairNames(name).map((each) => Lab.connect(each)))
+  for (const lab of up) lab?.disconnect()
+  if (!up.includes(undefined)) return
+  // One alone is no pair.
+  for (const each of pairNames(name)) await kill(Lab.paths(each))
+  const pair = await TwoHosts.start({ name, keep: true, report })
+  for (const lab of [pair.one, pair.two]) {
+    await lab.check(['modprobe', 'vhost_blk'])
+    lab.disconnect()
+  }
+  process.stdout.write(`${pairNames(name).join(' and ')}: the disk of both is ${pair.disk}\n`)
 }
 
 async function exec(request: Request, pty: boolean): Promise<number> {
@@ -110,27 +131,28 @@ async function exec(request: Request, pty: boolean): Promise<number> {
 
 async function main(argv: string[]): Promise<number> {
   const request = parse(argv)
+  const each = request.pair ? pairNames(request.name) : [request.name]
   const paths = Lab.paths(request.name)
   switch (request.verb) {
     case 'up':
-      ;(await running(request)).disconnect()
+      if (request.pair) await upPair(request)
+      else (await running(request)).disconnect()
       return 0
     case 'exec':
       return await exec(request, false)
     case 'shell':
       return await exec(request, true)
-    case 'status': {
-      const pid = await machinePid(paths)
-      process.stdout.write(
-        pid === undefined ? `lab ${request.name}: down\n` : `lab ${request.name}: running (process ${pid})\n`,
-      )
+    case 'status':
+      for (const name of each) {
+        const pid = await machinePid(Lab.paths(name))
+        process.stdout.write(pid === undefined ? `lab ${name}: down\n` : `lab ${name}: running (process ${pid})\n`)
+      }
       return 0
-    }
     case 'logs':
       process.stdout.write(await readFile(paths.console, 'utf8').catch(() => ''))
       return 0
     case 'down':
-      await kill(paths)
+      for (const name of each) await kill(Lab.paths(name))
       return 0
     case 'help':
       process.stdout.write(`${usage}\n`)

@@ -42,6 +42,11 @@ export interface MachineOptions {
   append?: string | undefined
   /** A TCG plugin and its arguments, as -plugin takes them; no part of the saved state. */
   plugin?: string | undefined
+  /**
+   * More of QEMU's arguments, for devices that the saved state knows nothing of: a restored machine finds them when its PCI
+   * bus is scanned again.
+   */
+  args?: string[] | undefined
 }
 
 export const defaultOptions: MachineOptions = { smp: 1, icount: false, memory: 2560, keep: false }
@@ -154,6 +159,7 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
     'chardev:console',
     '-qmp',
     `unix:${paths.qmp},server=on,wait=off`,
+    ...(options.args ?? []),
     ...(incoming ? ['-incoming', 'defer'] : []),
   ]
 }
@@ -364,7 +370,7 @@ export async function startMachine(
     await newOverlay(overlay)
     return await coldBoot(options, paths, { path: overlay, snapshot: false })
   }
-  const saved = await warmState({ ...options, plugin: undefined }, report, furnish)
+  const saved = await warmState({ ...options, plugin: undefined, args: undefined }, report, furnish)
   await launch(commandLine(options, paths, { path: saved.overlay, snapshot: true }, true), paths, options.keep)
   const qmp = await QmpClient.connect({ path: paths.qmp })
   await qmp.execute('migrate-incoming', { uri: `file:${saved.state}` })

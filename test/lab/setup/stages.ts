@@ -3,7 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { aptMirror } from './apt.ts'
+import { aptMirror, openArchive } from './apt.ts'
 import { writeInitramfs } from './initramfs.ts'
 import { cache, labFiles, root, top } from './paths.ts'
 import { run, runInRoot } from './run.ts'
@@ -332,5 +332,35 @@ export async function indexModules(from: string, kver: string, module: string, b
   return dir
 }
 
+/** A disk with what two labs need to reach each other, beside the root's own packages. */
+export const sshImage = join(labFiles, 'ssh.img')
+
+export const sshStage: Stage = {
+  name: 'ssh',
+  title: 'ssh for two labs',
+  needs: [rootStage],
+  outputs: [sshImage],
+  async make() {
+    const dir = join(labFiles, 'ssh')
+    const archive = await openArchive(release, join(await emptied(dir), 'apt'))
+    if (!archive) throw new Error(`the Debian archive has no ${release}`)
+    const installed = new Set(
+      (await readdir(join(root, 'var/lib/dpkg/info'))).map((name) => name.replace(/(:amd64)?\.list$/, '')),
+    )
+    const wanted = await archive.closure(['openssh-server', 'openssh-client'], /^(openssh-(server|client)$|lib)/)
+    const missing = wanted.filter((name) => !installed.has(name))
+    const tree = join(dir, 'tree')
+    for (const deb of await archive.download(missing, join(dir, 'debs')))
+      await run('dpkg-deb', ['--extract', deb, tree])
+    for (const name of ['doc', 'man', 'lintian', 'locale'])
+      await rm(join(tree, 'usr/share', name), { recursive: true, force: true })
+    const next = `${sshImage}.new`
+    await rm(next, { force: true })
+    await run('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-d', tree, next, '48M'])
+    await rename(next, sshImage)
+    await rm(dir, { recursive: true })
+  },
+}
+
 /** All that `script/lab`, the demo and the tests stand on. */
-export const everything: Stage[] = [projectStage, initrdStage, countStage]
+export const everything: Stage[] = [projectStage, initrdStage, countStage, sshStage]
