@@ -14,16 +14,19 @@ import { tuningFlags, tuningOf } from '../ui/tuning-flags.ts'
 const answerMs = 30_000
 
 export default class Migrate extends BaseCommand<MigratedVm | DryRun> {
-  static override summary = 'move a VM to another QEMU on this host'
+  static override summary = 'move a VM to another QEMU, on this host or another'
 
   static override description =
     `Moves a running or paused VM with its memory to a QEMU that was started with the same arguments and -incoming defer.
 Disks that vblk attached are made on the destination with the same id, slot and settings. Before device state is saved
 every kernel backend must have stopped, and the destination runs only after its write caches were found as they were.
-Whatever fails until then is rolled back: the VM goes on where it was, and the destination's QEMU is ended.`
+Whatever fails until then is rolled back: the VM goes on where it was, and the destination's QEMU is ended.
+A destination on another host is reached by ssh, which must work without a question and find the same vblk there. Both
+hosts must have the very same disks, and both keep the migration's journal.`
 
   static override examples = [
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp',
+    '<%= config.bin %> migrate /run/vm1.qmp ssh://root@host2/run/vm1.qmp',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --start-destination /etc/vms/vm1-incoming',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
@@ -31,7 +34,10 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 
   static override args = {
     vm: vmArgument(),
-    destination: Args.string({ description: 'path of the QMP socket of the QEMU that takes it', required: true }),
+    destination: Args.string({
+      description: 'QMP socket of the QEMU that takes it: a path, or ssh://HOST/PATH',
+      required: true,
+    }),
   }
 
   static override flags = {

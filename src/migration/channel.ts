@@ -14,8 +14,19 @@ export const exampleUri = `unix:${path.join(tmpdir(), `${prefix}XXXXXX`, socketN
 /** Whether a folder has the name that create gives one. */
 export const isChannelDir = (dir: string): boolean => path.isAbsolute(dir) && /^vblk-\w{6}$/.test(path.basename(dir))
 
+/** Where a migration's stream goes through. */
+export interface MigrationChannel {
+  /** A folder of the source's host. */
+  readonly dir: string
+  /** Where the source's QEMU connects to. */
+  readonly uri: string
+  /** Where the destination's QEMU listens. */
+  readonly listenUri: string
+  remove(): Promise<void>
+}
+
 /** A unix socket for one migration stream, in a folder that only its QEMU can enter: the stream is all of a guest's memory. */
-export class Channel {
+export class Channel implements MigrationChannel {
   readonly #dir: string
 
   private constructor(dir: string) {
@@ -45,6 +56,10 @@ export class Channel {
 
   get uri(): string {
     return `unix:${path.join(this.#dir, socketName)}`
+  }
+
+  get listenUri(): string {
+    return this.uri
   }
 
   /** Removes the folder and the socket that QEMU has left in it. */

@@ -2,6 +2,7 @@
 
 import type { DiskInfo } from '../disk/info.ts'
 import { Deadline } from './deadline.ts'
+import { requireNoneThere } from './hosts/with-there-vm.ts'
 import { requireNoOpenMigration } from './journal/journal.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import type { Plan } from './plan.ts'
@@ -45,6 +46,7 @@ export async function check(sides: Sides, options: MigrateOptions, deadline: Dea
   return await options.report
     .step('checking source and destination', async () => {
       await requireNoOpenMigration(options.journal, sides, own)
+      await requireNoneThere(sides)
       return await preflight(sides, { ...options, signal: deadline.signal })
     })
     .catch((error) => {

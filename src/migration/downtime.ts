@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import type { QmpEvent } from '../qmp/index.ts'
+import { hostOf } from './hosts/host-of.ts'
 import type { Side, Sides } from './options.ts'
 
 /** What ends each phase of the downtime, in the order of time; `STOP` begins the first. */
@@ -35,13 +36,18 @@ function markOf(side: Side, { event, data }: QmpEvent): Mark | undefined {
   return data.status === 'device' ? 'checked' : undefined
 }
 
-/** When both sides of a migration announced its moments. Both must be on one host, whose clock they tell. */
+/**
+ * When both sides of a migration announced its moments, by the clock of their host. Two hosts have two clocks: then it counts when
+ * vblk heard of it.
+ */
 export class DowntimeClock {
   readonly #at = new Map<Mark, bigint>()
   readonly #close: (() => void)[] = []
+  #byArrival = false
 
   /** Listens from now on, until it is closed. */
   follow(sides: Sides): void {
+    this.#byArrival = hostOf(sides.destination) !== undefined
     for (const side of ['source', 'destination'] as const) {
       const events = sides[side].qmp.events((event) => markOf(side, event) !== undefined)
       this.#close.push(() => events.close())
@@ -60,7 +66,7 @@ export class DowntimeClock {
   /** Takes notice of one event. */
   see(side: Side, event: QmpEvent): void {
     const mark = markOf(side, event)
-    const at = microseconds(event.timestamp)
+    const at = this.#byArrival ? BigInt(Date.now()) * 1000n : microseconds(event.timestamp)
     if (mark === undefined) return
     if (at === undefined) this.#at.delete(mark)
     else this.#at.set(mark, at)

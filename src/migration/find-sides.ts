@@ -24,12 +24,9 @@ export async function withSides<T>(
 ): Promise<T> {
   const close: (() => Promise<void> | void)[] = []
   const find = async (party: Party): Promise<Found> => {
-    if (party.process !== null && hasEnded(party.process)) return 'gone'
-    const opened = await open(party, options)
-    if (typeof opened === 'string') return fenced.includes(party.name) ? 'gone' : { unreachable: opened }
-    close.push(() => opened.qmp.close())
-    close.push(lockVm(opened, options.warn))
-    return { vm: opened }
+    const there = await findHere(party, options, close)
+    const isVouchedFor = typeof there === 'object' && 'unreachable' in there && fenced.includes(party.name)
+    return isVouchedFor ? 'gone' : there
   }
   try {
     const source = await find(record.source)
@@ -37,6 +34,20 @@ export async function withSides<T>(
   } finally {
     for (const each of close.reverse()) await each()
   }
+}
+
+/** Looks for a QEMU of this host, and locks it; `close` gets what lets go of it. */
+export async function findHere(
+  party: Party,
+  options: LockVmOptions,
+  close: (() => Promise<void> | void)[],
+): Promise<Found> {
+  if (party.process !== null && hasEnded(party.process)) return 'gone'
+  const opened = await open(party, options)
+  if (typeof opened === 'string') return { unreachable: opened }
+  close.push(() => opened.qmp.close())
+  close.push(lockVm(opened, options.warn))
+  return { vm: opened }
 }
 
 /** The QEMU that the record is of, or why it can't be reached. */

@@ -7,6 +7,7 @@ import { exampleUri } from './channel.ts'
 import { check, type Preflight, preflightOf } from './check.ts'
 import { Deadline } from './deadline.ts'
 import { endSource, type Finish, readDisks } from './finish.ts'
+import { hostOf } from './hosts/host-of.ts'
 import { findOpenMigration, isOfSides, Journal } from './journal/journal.ts'
 import type { MigrationRecord, Phase } from './journal/record.ts'
 import { requireNotUnderWay } from './journal/summary.ts'
@@ -25,6 +26,14 @@ export interface Prepared extends Preflight {
   changed: boolean
 }
 
+/** Throws VblkError (exit code 5): the commands after the first would have to find the other host again. */
+function requireOneHost({ destination }: Sides): void {
+  if (hostOf(destination) === undefined) return
+  throw new VblkError('NOT_IN_PARTS', ExitCode.Refused, 'between two hosts a VM moves by one command only', {
+    hint: 'vblk migrate VM DESTINATION',
+  })
+}
+
 /**
  * Brings both QEMUs to where the VM can be moved: disks made on the destination, settings set. Done already if the open
  * migration of both is in this phase. A failure leaves both as they were.
@@ -32,6 +41,7 @@ export interface Prepared extends Preflight {
 export async function prepareMigration(sides: Sides, options: MigrateOptions): Promise<Prepared | DryRun> {
   const { journal: store, report } = options
   const deadline = new Deadline(options.timeoutMs, options.signal)
+  requireOneHost(sides)
   const open = await findOpenMigration(store, sides)
   const own = open?.phase === 'prepared' && isOfSides(open, sides) ? open : undefined
   const plan = await check(sides, own === undefined ? options : { ...options, ...own.tuning }, deadline, own?.id)

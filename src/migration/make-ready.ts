@@ -4,8 +4,8 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError, QmpConnectionLostError } from '../qmp/index.ts'
 import { send, sendAll } from './commands.ts'
 import type { Deadline } from './deadline.ts'
+import { awaitSideEnd } from './hosts/await-end.ts'
 import type { Journal } from './journal/journal.ts'
-import { awaitProcessEnd } from './journal/process-identity.ts'
 import type { Report, Side, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Plan, Remains } from './plan.ts'
@@ -110,7 +110,7 @@ export async function undoPreparation(
 /** What became of a side; one with a closed monitor may still live. */
 async function presence(sides: Sides, { record }: Journal, side: Side): Promise<'there' | 'ended' | 'unknown'> {
   if (sides[side].qmp.runstate === 'running') return 'there'
-  return (await awaitProcessEnd(record[side].process)) ? 'ended' : 'unknown'
+  return (await awaitSideEnd(sides, { record }, side)) ? 'ended' : 'unknown'
 }
 
 function destinationLost(cause: Error): VblkError {

@@ -5,6 +5,7 @@ import { check } from './check.ts'
 import type { SideCommand } from './commands.ts'
 import { Deadline } from './deadline.ts'
 import { finish } from './finish.ts'
+import { journalOf } from './hosts/both-stores.ts'
 import { Journal } from './journal/journal.ts'
 import { makeReady } from './make-ready.ts'
 import { createChannel, downtimeRecord, move } from './move.ts'
@@ -33,7 +34,10 @@ export async function migrate(sides: Sides, options: MigrateOptions): Promise<Mi
 
   const channel = await createChannel(sides)
   try {
-    const journal = await Journal.begin(options.journal, sides, plan, { channel: channel.dir, tuning: options })
+    const journal = await Journal.begin(journalOf(sides, options.journal), sides, plan, {
+      channel: channel.dir,
+      tuning: options,
+    })
     await makeReady(sides, plan, report, journal, deadline)
     const moved = await move(sides, plan, channel, report, journal, deadline)
     const warn = (message: string) => report.warn(message)

@@ -2,10 +2,11 @@
 
 import type { MigrationInfo, RunState } from '../qmp/index.ts'
 import { findProcess, readFileOwner } from '../vm/qemu-process.ts'
-import { Channel } from './channel.ts'
+import { Channel, type MigrationChannel } from './channel.ts'
 import { send, sendAll } from './commands.ts'
 import type { Deadline } from './deadline.ts'
 import { type Downtime, DowntimeClock } from './downtime.ts'
+import { hostOf } from './hosts/host-of.ts'
 import type { Journal } from './journal/journal.ts'
 import type { MigrationRecord } from './journal/record.ts'
 import { orUndo } from './make-ready.ts'
@@ -30,7 +31,9 @@ export function downtimeRecord({ downtime }: Moved): Pick<MigrationRecord, 'down
 }
 
 /** Makes the channel of a migration, for the user that the destination's QEMU runs as if it is known: it makes the socket. */
-export async function createChannel({ destination }: Sides): Promise<Channel> {
+export async function createChannel({ source, destination }: Sides): Promise<MigrationChannel> {
+  const there = hostOf(destination)
+  if (there !== undefined) return await (await import('./hosts/host-channel.ts')).HostChannel.create(source, there)
   const process = findProcess(destination)
   return await Channel.create('pid' in process ? ((await readFileOwner(process.pid)) ?? process) : undefined)
 }
@@ -42,7 +45,7 @@ export async function createChannel({ destination }: Sides): Promise<Channel> {
 export async function move(
   sides: Sides,
   plan: ReadyPlan,
-  channel: Channel,
+  channel: MigrationChannel,
   report: Report,
   journal: Journal,
   deadline: Deadline,
@@ -51,7 +54,9 @@ export async function move(
   const clock = new DowntimeClock()
   clock.follow(sides)
   try {
-    await orUndo(sides, plan, report, journal, deadline, () => sendAll(sides, listenCommands(channel.uri), { signal }))
+    await orUndo(sides, plan, report, journal, deadline, () =>
+      sendAll(sides, listenCommands(channel.listenUri), { signal }),
+    )
     const moved = await moveUntilNoReturn(sides, plan, channel.uri, report, journal, deadline, clock)
     return { ...moved, downtime: plan.wasRunning ? clock.downtime : null }
   } finally {

@@ -14,7 +14,7 @@ export interface PlannedDisk {
   name: string
   source: DiskInfo
   properties: DeviceProperties
-  destination: Pick<DiskInfo, 'path' | 'node' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
+  destination: Pick<DiskInfo, 'path' | 'file' | 'node' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
   /** What makes it on the destination; undefined if the destination has it. */
   preparation: Preparation | undefined
 }

@@ -7,6 +7,7 @@ import type { BlockDeviceInfo, WaitOptions } from '../qmp/index.ts'
 import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
 import { Findings } from './findings.ts'
+import { checkSameDisks } from './hosts/same-disks.ts'
 import { requireKernelHere, requireKernelThere } from './kernel-datapath.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import { withPassedImage } from './passed-image.ts'
@@ -46,6 +47,7 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   const disks = await pairDisks(sides, options, findings)
   if (disks.some(({ preparation }) => preparation !== undefined))
     await findings.attempt(() => requireVhostBlk(destination, wait))
+  await checkSameDisks(sides, disks, findings)
   findings.throwIfAny()
   return {
     wasRunning: facts.source.status.running,

@@ -8,6 +8,7 @@ import type { Vm } from '../vm/vm.ts'
 import { isChannelDir } from './channel.ts'
 import { type Found, vmOf } from './find-sides.ts'
 import { finish } from './finish.ts'
+import { isThisHost } from './hosts/machine.ts'
 import { Journal } from './journal/journal.ts'
 import type { MigrationRecord } from './journal/record.ts'
 import type { JournalStore } from './journal/store.ts'
@@ -218,8 +219,9 @@ async function quit({ qmp }: Vm): Promise<void> {
 }
 
 /** Only an empty folder of a channel's name goes: a record must not lead to anything else. */
-async function removeChannel({ channel }: MigrationRecord): Promise<void> {
-  if (!isChannelDir(channel)) return
+async function removeChannel({ channel, hosts }: MigrationRecord): Promise<void> {
+  // It is on the source's host.
+  if (!isChannelDir(channel) || (hosts !== undefined && !isThisHost(hosts.source))) return
   await unlink(path.join(channel, 'migrate.sock')).catch(() => {})
   await rmdir(channel).catch(() => {})
 }

@@ -6,8 +6,8 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { QmpCommandError, QmpConnectionLostError, type RunState } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
 import { send } from './commands.ts'
+import { awaitSideEnd } from './hosts/await-end.ts'
 import type { Journal } from './journal/journal.ts'
-import { awaitProcessEnd } from './journal/process-identity.ts'
 import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Remains } from './plan.ts'
@@ -45,7 +45,7 @@ export async function rollBack(
       words += await destinationsWords(cause, destination)
       const end = isGone ? 'certain' : await endDestination(destination)
       const ended = end !== 'no answer'
-      if (status === 'completed' && end !== 'certain' && !(await awaitProcessEnd(journal.record.destination.process)))
+      if (status === 'completed' && end !== 'certain' && !(await awaitSideEnd(sides, journal, 'destination')))
         throw destinationNotEnded(sides, words, cause)
       const state = await restoreSource(source, plan, ended)
       await restoreSettings(sides, plan)

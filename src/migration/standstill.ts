@@ -8,6 +8,7 @@ import { findProcess } from '../vm/qemu-process.ts'
 import { readProperty } from '../vm/qom.ts'
 import type { Vm } from '../vm/vm.ts'
 import { type BackendFigures, readFdinfo } from './fdinfo.ts'
+import { hostOf, type ThereVm } from './hosts/host-of.ts'
 import type { Report } from './options.ts'
 
 /** A disk while its VM stands still. */
@@ -26,7 +27,7 @@ export async function readStandstill(
   disks: readonly { name: string; path: string }[],
   wait: WaitOptions,
 ): Promise<StoppedDisk[]> {
-  const process = findProcess(vm)
+  const read = fdinfoReader(vm)
   return await Promise.all(
     disks.map(async ({ name, path }) => {
       const [state, original, current] = await Promise.all([
@@ -34,15 +35,27 @@ export async function readStandstill(
         readProperty(vm, path, 'original-write-cache', wait),
         readProperty(vm, path, 'current-write-cache', wait),
       ])
-      const kernel = (state?.fds ?? []).map((fd) => ('pid' in process ? readFdinfo(process.pid, fd) : process))
       return {
         name,
         writeCache: { original: writeCache(original), current: writeCache(current) },
         state,
-        kernel: await Promise.all(kernel),
+        kernel: await read(state?.fds ?? []),
       }
     }),
   )
+}
+
+/** Reads what the kernel that has a VM's process says of the process's descriptors. */
+function fdinfoReader(vm: Vm): (fds: readonly number[]) => Promise<StoppedDisk['kernel']> {
+  const there = hostOf(vm)
+  if (there !== undefined) return async (fds) => (fds.length === 0 ? [] : await askFdinfo(there, fds))
+  const process = findProcess(vm)
+  return async (fds) => await Promise.all(fds.map((fd) => ('pid' in process ? readFdinfo(process.pid, fd) : process)))
+}
+
+async function askFdinfo({ host }: ThereVm, fds: readonly number[]): Promise<StoppedDisk['kernel']> {
+  const figures = await host.ask('fdinfo', { fds: [...fds] })
+  return fds.map((_, index) => figures[index] ?? { unknown: `${host.name} did not tell` })
 }
 
 /**

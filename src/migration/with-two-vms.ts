@@ -3,6 +3,7 @@
 import { realpath } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
 import { withLockedVm } from '../vm/vm.ts'
+import { sshName, withThereVm } from './hosts/with-there-vm.ts'
 import type { Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import { endUnused } from './start-destination.ts'
@@ -27,16 +28,29 @@ export async function withTwoVms<T>(
   use: (sides: Sides) => Promise<T>,
 ): Promise<T> {
   await requireTwo(names.vm, names.destination)
+  await requireSourceHere(names.vm)
+  const there = await sshName(names.destination)
   const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
   return await withLockedVm(names.vm, open('source'), async (source) => {
     const started = (await start?.(names.destination)) ?? false
     try {
-      return await withLockedVm(names.destination, open('destination'), (destination) => use({ source, destination }))
+      const withDestination = there === undefined ? withLockedVm : withThereVm
+      return await withDestination(there ?? names.destination, open('destination'), (destination) =>
+        use({ source, destination }),
+      )
     } catch (error) {
       // Where nobody can tell what became of the VM, nothing is ended: recover asks both QEMUs.
       if (started && !(error instanceof OutcomeUnknownError)) await endUnused(names.destination, options.warn)
       throw error
     }
+  })
+}
+
+/** vblk runs where the VM does: only there can it prove what became of the source. */
+async function requireSourceHere(vm: string): Promise<void> {
+  if ((await sshName(vm)) === undefined) return
+  throw new VblkError('SOURCE_NOT_HERE', ExitCode.Usage, `${vm} is on another host`, {
+    hint: 'run vblk on the host that has the VM, and name the destination by its ssh:// address',
   })
 }
 

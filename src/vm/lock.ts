@@ -25,8 +25,12 @@ export function lockVm(vm: Vm, warn: (message: string) => void): () => void {
     warn(`${vm.name} is not locked against another vblk: ${process.unknown}`)
     return () => {}
   }
-  const { pid } = process
-  const lock = held.get(pid) ?? takeLock(vm, pid, warn)
+  return lockProcess(process.pid, vm.name, warn)
+}
+
+/** The same for the VM of a process that is known to serve its monitor. */
+export function lockProcess(pid: number, name: string, warn: (message: string) => void): () => void {
+  const lock = held.get(pid) ?? takeLock(name, pid, warn)
   if (lock === undefined) return () => {}
   lock.count++
   held.set(pid, lock)
@@ -37,12 +41,16 @@ export function lockVm(vm: Vm, warn: (message: string) => void): () => void {
   }
 }
 
-function takeLock(vm: Vm, pid: number, warn: (message: string) => void): { fd: number; count: number } | undefined {
+function takeLock(
+  name: string,
+  pid: number,
+  warn: (message: string) => void,
+): { fd: number; count: number } | undefined {
   let fd: number
   try {
     fd = openFd(`/proc/${pid}/fd`, constants.O_RDONLY | constants.O_DIRECTORY)
   } catch (error) {
-    warn(`${vm.name} is not locked against another vblk: ${(error as Error).message}`)
+    warn(`${name} is not locked against another vblk: ${(error as Error).message}`)
     return undefined
   }
   if (tryLock(fd, 'exclusive')) return { fd, count: 0 }
@@ -51,7 +59,7 @@ function takeLock(vm: Vm, pid: number, warn: (message: string) => void): { fd: n
   throw new VblkError(
     'VM_LOCKED',
     ExitCode.Busy,
-    `${vm.name} is busy: another vblk${holder === undefined ? '' : ` (process ${holder})`} is changing this VM`,
+    `${name} is busy: another vblk${holder === undefined ? '' : ` (process ${holder})`} is changing this VM`,
     { hint: 'ask again when it has finished', details: { pid: holder ?? null } },
   )
 }

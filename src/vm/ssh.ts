@@ -9,45 +9,87 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode } from '../errors.ts'
-import { type OpenTransport, QmpConnectError, QmpInterruptedError, QmpTimeoutError } from '../qmp/index.ts'
+import {
+  type OpenTransport,
+  QmpConnectError,
+  QmpInterruptedError,
+  QmpTimeoutError,
+  type WaitOptions,
+} from '../qmp/index.ts'
 import type { VmAddress } from './address.ts'
 
 type SshAddress = Extract<VmAddress, { kind: 'ssh' }>
 
 const pollMs = 20
 
+/** Asks nothing, shares no connection, and notices within half a minute that the other host is out of reach. */
+export const linkOptions = [
+  ...['-o', 'BatchMode=yes', '-o', 'ControlPath=none', '-o', 'ConnectTimeout=20'],
+  ...['-o', 'ServerAliveInterval=5', '-o', 'ServerAliveCountMax=5'],
+]
+
+/** An ssh that passes connections to a socket of this host on to a socket of another. */
+export interface Forwarding {
+  ssh: ChildProcess
+  /** What it has said so far, by lines. */
+  said: string[]
+  close(): void
+}
+
 /**
- * Reaches a unix socket of another host through the system's ssh, with its configuration and its agent. ssh forwards a socket
- * in a private folder here, so the other host needs nothing but its sshd. It is killed when the stream ends.
+ * Makes a socket on this host whose connections ssh passes on, by the system's configuration and agent; the other host needs
+ * nothing but its sshd. Whether somebody listens there shows only when somebody connects. Throws QmpConnectError and the like.
  */
-export function sshTransport(address: SshAddress): OpenTransport {
-  return async ({ timeoutMs, signal }) => {
-    const what = `ssh to ${address.destination}`
-    const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs
-    const dir = await mkdtemp(join(tmpdir(), 'vblk-ssh-'))
-    const local = join(dir, 'qmp.sock')
-    const ssh = spawn('ssh', sshArguments(address, local), { stdio: ['ignore', 'ignore', 'pipe'] })
-    const said: string[] = []
-    ssh.stderr.on('data', (chunk: Buffer) => said.push(...String(chunk).split(/\r?\n/).filter(Boolean)))
-    let failure: Error | undefined
-    ssh.once('error', (error) => {
-      failure = error
-    })
-    const cleanUp = () => {
-      ssh.kill()
-      // At once: the program may end right after.
-      rmSync(dir, { recursive: true, force: true })
+export async function forwardSocket(
+  address: SshAddress,
+  local: string,
+  { timeoutMs, signal }: WaitOptions,
+): Promise<Forwarding> {
+  const what = `ssh to ${address.destination}`
+  const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs
+  // Ctrl-C is not meant for it: it is still needed then.
+  const ssh = spawn('ssh', sshArguments(address, local), { stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+  const said: string[] = []
+  ssh.stderr.on('data', (chunk: Buffer) => said.push(...String(chunk).split(/\r?\n/).filter(Boolean)))
+  let failure: Error | undefined
+  ssh.once('error', (error) => {
+    failure = error
+  })
+  try {
+    while (!existsSync(local)) {
+      if (failure !== undefined || ssh.exitCode !== null) throw sshFailed(address, failure, said)
+      if (signal?.aborted) throw new QmpInterruptedError(what, signal.reason)
+      if (Date.now() > deadline) throw new QmpTimeoutError(what, timeoutMs ?? 0)
+      await sleep(pollMs)
     }
+    return { ssh, said, close: () => void ssh.kill() }
+  } catch (error) {
+    ssh.kill()
+    throw error
+  }
+}
+
+/** Reaches a unix socket of another host, through a socket in a private folder here. ssh is killed when the stream ends. */
+export function sshTransport(address: SshAddress): OpenTransport {
+  return async (options) => {
+    const dir = await mkdtemp(join(tmpdir(), 'vblk-ssh-'))
+    // At once: the program may end right after.
+    const removeDir = () => rmSync(dir, { recursive: true, force: true })
     try {
-      while (!existsSync(local)) {
-        if (failure !== undefined || ssh.exitCode !== null) throw sshFailed(address, failure, said)
-        if (signal?.aborted) throw new QmpInterruptedError(what, signal.reason)
-        if (Date.now() > deadline) throw new QmpTimeoutError(what, timeoutMs ?? 0)
-        await sleep(pollMs)
+      const local = join(dir, 'qmp.sock')
+      const { ssh, said, close } = await forwardSocket(address, local, options)
+      const cleanUp = () => {
+        close()
+        removeDir()
       }
-      return await connectThrough(local, ssh, said, cleanUp)
+      try {
+        return await connectThrough(local, ssh, said, cleanUp)
+      } catch (error) {
+        close()
+        throw error
+      }
     } catch (error) {
-      cleanUp()
+      removeDir()
       throw error
     }
   }
@@ -56,7 +98,7 @@ export function sshTransport(address: SshAddress): OpenTransport {
 function sshArguments({ destination, port, path }: SshAddress, local: string): string[] {
   const escaped = (text: string) => text.replace(/[\\:]/g, '\\$&')
   return [
-    ...['-N', '-T', '-o', 'BatchMode=yes', '-o', 'ExitOnForwardFailure=yes', '-o', 'ControlPath=none'],
+    ...['-N', '-T', ...linkOptions, '-o', 'ExitOnForwardFailure=yes'],
     // An own -L would be refused where the user's configuration clears them.
     ...['-o', 'ClearAllForwardings=no', '-o', 'StreamLocalBindMask=0177'],
     ...(port === undefined ? [] : ['-p', String(port)]),

@@ -101,7 +101,7 @@ function devices(host: HostName, link: string): string[] {
   const end = host === 'one' ? 'server=on' : 'server=off,reconnect-ms=100'
   return [
     ...['-netdev', `stream,id=link,addr.type=unix,addr.path=${link},${end}`],
-    ...['-device', 'virtio-net-pci,netdev=link,romfile=,host_mtu=9000'],
+    ...['-device', 'virtio-net-pci,netdev=link,romfile=,host_mtu=65520'],
     ...['-drive', `if=none,id=ssh,file=${sshImage},format=raw,readonly=on`],
     ...['-device', 'virtio-blk-pci,drive=ssh,serial=ssh'],
   ]
@@ -149,8 +149,8 @@ async function exchangeKeys(labs: Record<HostName, Lab>): Promise<void> {
 }
 
 async function exportDisk(lab: Lab, uuid: string, size: number): Promise<void> {
-  await lab.check(['truncate', '-s', `${size}M`, '/root/shared.raw'])
-  await script(lab, 'export-disk', ['/root/shared.raw', hosts.one.address, nqn, uuid])
+  await lab.check(['modprobe', 'brd', 'rd_nr=1', `rd_size=${size * 1024}`])
+  await script(lab, 'export-disk', ['/dev/ram0', hosts.one.address, nqn, uuid])
 }
 
 async function connectDisk(lab: Lab, uuid: string): Promise<void> {

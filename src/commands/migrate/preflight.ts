@@ -25,7 +25,10 @@ The exit code is that of the first thing found.`
 
   static override args = {
     vm: vmArgument(),
-    destination: Args.string({ description: 'path of the QMP socket of the QEMU that would take it', required: true }),
+    destination: Args.string({
+      description: 'QMP socket of the QEMU that would take it: a path, or ssh://HOST/PATH',
+      required: true,
+    }),
   }
 
   static override defaultTimeout = 30

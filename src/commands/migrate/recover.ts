@@ -2,6 +2,8 @@
 
 import { Flags } from '@oclif/core'
 import { withSides } from '../../migration/find-sides.ts'
+import { endLeftDestination } from '../../migration/hosts/left-destination.ts'
+import { isOfTwo, type RecordOfTwo, withHosts } from '../../migration/hosts/with-hosts.ts'
 import { chooseRecord } from '../../migration/journal/choose.ts'
 import { partyName } from '../../migration/journal/party-name.ts'
 import { isOpen } from '../../migration/journal/record.ts'
@@ -28,15 +30,20 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
   static override examples = [
     '<%= config.bin %> migrate recover',
     '<%= config.bin %> migrate recover --fenced /run/vm1.qmp',
+    '<%= config.bin %> migrate recover --peer root@host1',
   ]
 
   static override args = { migration: migrationArgument() }
 
   static override flags = {
     fenced: Flags.string({
-      description: 'this QEMU is certainly gone and will not come back',
-      helpValue: 'VM',
+      description: 'this QEMU, or this host, is certainly gone and will not come back',
+      helpValue: 'VM|HOST',
       multiple: true,
+    }),
+    peer: Flags.string({
+      description: 'how this host reaches the other one by ssh, for a migration between two hosts',
+      helpValue: '[USER@]HOST[:PORT]',
     }),
     'destination-ran': Flags.string({
       description: 'whether the VM ran at a destination that has ended; no lets the source go on',
@@ -51,6 +58,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
     const journal = new FileStore()
     const chosen = await chooseRecord(journal, args.migration)
     if (chosen === undefined) return { id: null, message: 'no migration is open' }
+    if (isOfTwo(chosen)) return await this.#betweenHosts(chosen, context)
     if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
     requireNotUnderWay(chosen)
     const fenced = (flags.fenced ?? []).map((name: string) => partyName(name))
@@ -59,6 +67,24 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
       // Another recover may have come first, and the locks are ours only now.
       const record = (await chooseRecord(journal, chosen.id)) ?? chosen
       if (!isOpen(record)) return { id: record.id, message: `it is over: ${record.phase}` }
+      const ran = flags['destination-ran']
+      const destinationRan = ran === undefined ? undefined : ran === 'yes'
+      return await recover(record, { journal, report: progress, found, destinationRan })
+    })
+  }
+
+  async #betweenHosts(
+    chosen: RecordOfTwo,
+    { flags, progress, timeoutMs, trace, signal }: Context<typeof MigrateRecover>,
+  ): Promise<Recovered | Nothing> {
+    const options = { timeoutMs, trace, signal, warn: (message: string) => progress.warn(message) }
+    const fenced = flags.fenced ?? []
+    const both = { ...options, journal: new FileStore(), fenced, peer: flags.peer }
+    return await withHosts(chosen, both, async ({ record, journal, found }) => {
+      if (!isOpen(record)) {
+        await endLeftDestination(record, found, options.warn)
+        return { id: record.id, message: `it is over: ${record.phase}` }
+      }
       const ran = flags['destination-ran']
       const destinationRan = ran === undefined ? undefined : ran === 'yes'
       return await recover(record, { journal, report: progress, found, destinationRan })

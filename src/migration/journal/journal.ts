@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { ExitCode, VblkError } from '../../errors.ts'
 import type { Vm } from '../../vm/vm.ts'
+import { hostOf } from '../hosts/host-of.ts'
+import { machineId } from '../hosts/machine.ts'
 import type { Sides, Tuning } from '../options.ts'
 import type { Plan, ReadyPlan } from '../plan.ts'
 import type { StoppedDisk } from '../standstill.ts'
@@ -49,6 +52,7 @@ export class Journal {
       id: randomUUID(),
       source: partyOf(sides.source),
       destination: partyOf(sides.destination),
+      ...hostsOf(sides),
       coordinator: identify(process.pid) ?? null,
       phase: 'prepare',
       entered: [{ phase: 'prepare', at }],
@@ -63,7 +67,16 @@ export class Journal {
       outcome: null,
     }
     const journal = new Journal(store, record)
-    await store.write(record)
+    try {
+      await store.write(record)
+    } catch (error) {
+      // One of two hosts may have it: there it must not stay open.
+      if (record.hosts !== undefined) {
+        const vm = plan.wasRunning ? 'running' : 'stopped'
+        await journal.close('rolled-back', { vm, error: (error as Error).message, downtimeMs: null }, () => {})
+      }
+      throw error
+    }
     await store.prune()
     return journal
   }
@@ -164,13 +177,29 @@ function definedOnly({
 }
 
 /** How a record names a QEMU. One process may serve the monitors of several, so the name counts as well. */
-const partyOf = (vm: Vm): Party => ({ name: partyName(vm.name), process: identifyVm(vm) ?? null })
+const partyOf = (vm: Vm): Party => ({
+  name: partyName(vm.name),
+  process: hostOf(vm)?.process ?? identifyVm(vm) ?? null,
+})
+
+/** Which hosts they are on, if on two; the vblk that writes this is on the source's. */
+function hostsOf({ destination }: Sides): Pick<MigrationRecord, 'hosts'> {
+  const there = hostOf(destination)
+  if (there === undefined) return {}
+  const { machine, name } = there.host
+  return { hosts: { source: { machine: machineId(), name: hostname() }, destination: { machine, name } } }
+}
 
 /** The open migration of one of these QEMUs. */
 export async function findOpenMigration(store: JournalStore, sides: Sides): Promise<MigrationRecord | undefined> {
   const here = [partyOf(sides.source), partyOf(sides.destination)]
-  const isHere = (party: Party) => here.some((each) => isSameParty(each, party))
-  return (await store.list()).find((record) => isOpen(record) && [record.source, record.destination].some(isHere))
+  // On two hosts one QEMU has two names.
+  const isHere = (party: Party, between: boolean) =>
+    here.some((each) => isSameParty(each, party) || (between && isSameProcess(each.process, party.process)))
+  return (await store.list()).find(
+    (record) =>
+      isOpen(record) && [record.source, record.destination].some((party) => isHere(party, record.hosts !== undefined)),
+  )
 }
 
 /** Whether a migration is of these QEMUs, in this direction. */

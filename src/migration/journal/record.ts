@@ -27,11 +27,19 @@ const writeCache = z.nullable(z.enum(['writeback', 'writethrough']))
 const time = z.string().check(z.regex(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/))
 
 /** A process, so that another one with the same number isn't taken for it. */
-const processIdentity = z.strictObject({
+export const processIdentity = z.strictObject({
   pid: count,
   /** In clock ticks since the boot. */
   startedAt: text,
   boot: text,
+})
+
+/** A host, so that a process or a path of it isn't taken for one of this host. */
+const host = z.strictObject({
+  /** machine-id(5) */
+  machine: z.string().check(z.regex(/^[0-9a-f]{32}$/)),
+  /** As it calls itself, to show. */
+  name: text,
 })
 
 const party = z.strictObject({
@@ -78,6 +86,8 @@ const recordSchema = z.strictObject({
   id: z.string().check(z.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)),
   source: party,
   destination: party,
+  /** Of each side, if they are two; the names of both sides are as the source's host has them. */
+  hosts: z.optional(z.strictObject({ source: host, destination: host })),
   /** The vblk that does it. */
   coordinator: z.nullable(processIdentity),
   phase: z.enum(phases),
@@ -130,6 +140,7 @@ const recordSchema = z.strictObject({
 /** One migration, as it is on disk. */
 export type MigrationRecord = z.infer<typeof recordSchema>
 export type ProcessIdentity = z.infer<typeof processIdentity>
+export type Host = z.infer<typeof host>
 export type Party = z.infer<typeof party>
 
 export const formatRecord = (record: MigrationRecord): string => `${formatJson(record)}\n`

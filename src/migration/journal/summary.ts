@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../../errors.ts'
+import { isThisHost } from '../hosts/machine.ts'
 import { hasEnded } from './process-identity.ts'
 import { isOpen, isWaiting, type MigrationRecord, type Phase } from './record.ts'
 
@@ -67,5 +68,7 @@ function stateOf(record: MigrationRecord): MigrationSummary['state'] {
   if (!isOpen(record)) return 'over'
   if (isWaiting(record)) return 'waiting'
   if (record.coordinator === null) return 'unknown'
+  // The vblk that began it is on the source's host.
+  if (record.hosts !== undefined && !isThisHost(record.hosts.source)) return 'unknown'
   return hasEnded(record.coordinator) ? 'left' : 'under way'
 }
