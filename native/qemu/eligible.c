@@ -103,9 +103,6 @@ static char *why_node(BlockDriverState *bs, const BdrvChild *own)
     BdrvChild *parent;
 
     GRAPH_RDLOCK_GUARD_MAINLOOP();
-    if (bs->open_flags & BDRV_O_INACTIVE) {
-        return g_strdup_printf("node '%s' is inactive", name);
-    }
     if (qatomic_read(&bs->copy_on_read)) {
         return g_strdup_printf("node '%s' does copy-on-read", name);
     }
@@ -140,6 +137,20 @@ static char *why_graph(VHostBlk *v)
         why = why_node(image, bs->file);
     }
     return why;
+}
+
+/* The image is another QEMU's for now: where a VM is awaited, and at the source once it has left. */
+static char *why_inactive(VHostBlk *v)
+{
+    BlockDriverState *nodes[] = { blk_bs(VIRTIO_BLK(v)->blk), vblk_image_node(v) };
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+        if (nodes[i]->open_flags & BDRV_O_INACTIVE) {
+            return g_strdup_printf("node '%s' is inactive", bdrv_get_node_name(nodes[i]));
+        }
+    }
+    return NULL;
 }
 
 static char *why_negotiated(VHostBlk *v)
@@ -193,12 +204,16 @@ char *vblk_why_userspace(VHostBlk *v)
     if (blk_get_public(s->blk)->throttle_group_member.throttle_state) {
         return g_strdup("the disk is throttled");
     }
-    why = why_graph(v);
+    why = why_negotiated(v);
+    if (!why) {
+        why = why_graph(v);
+    }
     if (why) {
         return why;
     }
     if (blk_in_drain(s->blk) && !v->running) {
         return g_strdup("the block layer is draining the disk");
     }
-    return why_negotiated(v);
+    /* Last, since a QEMU that waits for its VM ends it by itself: a manager sees beforehand what will stand against it then. */
+    return why_inactive(v);
 }
