@@ -138,6 +138,7 @@ test('a module without a dirty log serves, and is left for the time of a migrati
   await guest.startLoad('/dev/vda', ['-t', '2', '-p', '20000'])
   const next = await startGuest(lab, { name: 'options-2', incoming: true })
   const nextDisk = await Disk.plug(next, image, { device: { 'x-dirty-log': false } })
+  expect((await nextDisk.state()).reason).toBe("node 'raw0' is inactive")
   const migration = new Migration(guest, next)
   await guest.ask('migrate-set-parameters', { 'max-bandwidth': 4 * MiB })
   const begun = migration.begin()
@@ -150,6 +151,28 @@ test('a module without a dirty log serves, and is left for the time of a migrati
   disk = nextDisk
   await disk.onKernel()
   expect(await guest.stopLoad()).toContain('vload: ok')
+  await unplug()
+})
+
+test('a QEMU that waits for its VM tells what will stand against the kernel', async () => {
+  const device = { packed: true }
+  disk = await Disk.plug(guest, image, { device })
+  await guest.awaitDisk('vda')
+  await disk.onUserspace('the guest negotiated the packed ring')
+  const next = await startGuest(lab, { name: 'options-3', incoming: true, args: ['-S'] })
+  const late = [{ capability: 'late-block-activate', state: true }]
+  await next.ask('migrate-set-capabilities', { capabilities: late })
+  const nextDisk = await Disk.plug(next, image, { device, raw: { 'detect-zeroes': 'on' } })
+  expect((await nextDisk.state()).reason).toBe("node 'raw0' detects zeroes")
+  const migration = new Migration(guest, next)
+  await migration.begin()
+  await migration.complete()
+  expect((await nextDisk.state()).reason).toContain('the guest negotiated the packed ring')
+  await next.ask('cont')
+  await guest.kill()
+  guest = next
+  disk = nextDisk
+  await disk.onUserspace('the guest negotiated the packed ring')
   await unplug()
 })
 
