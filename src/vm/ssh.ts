@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
@@ -56,7 +56,7 @@ export async function forwardSocket(
     failure = error
   })
   try {
-    while (!existsSync(local)) {
+    while (!isListening(local)) {
       if (failure !== undefined || ssh.exitCode !== null) throw sshFailed(address, failure, said)
       if (signal?.aborted) throw new QmpInterruptedError(what, signal.reason)
       if (Date.now() > deadline) throw new QmpTimeoutError(what, timeoutMs ?? 0)
@@ -67,6 +67,13 @@ export async function forwardSocket(
     ssh.kill()
     throw error
   }
+}
+
+/** Whether somebody listens on a socket, which is a little after its file is there; by /proc/net/unix (its flags are those of unix_seq_show). */
+function isListening(path: string): boolean {
+  if (!existsSync(path)) return false
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
+  return lines.some((line) => line.endsWith(` ${path}`) && line.split(' ')[3] === '00010000')
 }
 
 /** Reaches a unix socket of another host, through a socket in a private folder here. ssh is killed when the stream ends. */

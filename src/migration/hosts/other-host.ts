@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { ExitCode, VblkError } from '../../errors.ts'
 import { formatJson, parseJson } from '../../qmp/json.ts'
 import { parseAddress, type VmAddress } from '../../vm/address.ts'
@@ -33,6 +34,7 @@ interface Waiting {
 
 const openMs = 30_000
 const answerMs = 30_000
+const closeMs = 5000
 
 /** The vblk of another host, which answers about that host for as long as this is open. */
 export class OtherHost {
@@ -86,7 +88,7 @@ export class OtherHost {
       host.#ping.unref()
       return host
     } catch (error) {
-      host.close()
+      await host.close()
       throw error
     }
   }
@@ -110,12 +112,14 @@ export class OtherHost {
     }
   }
 
-  /** Lets go of it; what it held for us there is let go of as well. */
-  close(): void {
+  /** Lets go of it, and returns when it has let go of what it held for us there: the next vblk may want it at once. */
+  async close(): Promise<void> {
     clearInterval(this.#ping)
-    this.#ssh.stdin?.end()
-    this.#ssh.kill()
     this.#fail(new VblkError('HOST_LOST', ExitCode.RolledBack, `the connection to ${this.#destination} was closed`))
+    const hasExited = this.#ssh.pid === undefined || this.#ssh.exitCode !== null || this.#ssh.signalCode !== null
+    this.#ssh.stdin?.end()
+    if (!hasExited) await once(this.#ssh, 'exit', { signal: AbortSignal.timeout(closeMs) }).catch(() => {})
+    this.#ssh.kill()
   }
 
   get #destination(): string {

@@ -119,7 +119,7 @@ async function reach(
   try {
     const host = await OtherHost.open(address, { signal })
     if (host.machine === hosts[there].machine) return host
-    host.close()
+    await host.close()
     return `${address.destination} is not the host it was`
   } catch (error) {
     if (signal?.aborted) throw error

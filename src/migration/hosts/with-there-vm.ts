@@ -37,7 +37,7 @@ export async function withThereVm<T>(name: string, options: LockVmOptions, use: 
       return await use(vm)
     })
   } finally {
-    host.close()
+    await host.close()
   }
 }
 

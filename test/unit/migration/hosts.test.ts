@@ -41,7 +41,7 @@ async function open(script: string, name = 'ssh://root@two:2222/run/b.qmp'): Pro
 test('ssh gets the host where no option can be, and a command without anything of ours', async () => {
   const host = await open(`echo 'Welcome to two!'; echo '${greeting}'; cat >/dev/null`)
   expect(host).toMatchObject({ machine, name: 'two' })
-  host.close()
+  await host.close()
   const given = (await readFile(join(dir, 'arguments'), 'utf8')).trim().split('\n')
   expect(given.slice(-5)).toEqual(['-p', '2222', '--', 'root@two', 'vblk host-agent'])
   expect(() => sshAddress('ssh://-oProxyCommand=x/run/b.qmp')).toThrow('is no address like')
@@ -64,7 +64,7 @@ test.each([
   const host = await open(`echo '${greeting}'; read -r line; ${script}; cat >/dev/null`)
   const asked = host.ask('ended', { process: { pid: 1, startedAt: '1', boot: 'b' } })
   await expect(asked).rejects.toMatchObject({ code: 'HOST_LOST' })
-  host.close()
+  await host.close()
   await expect(host.ask('ping', {})).rejects.toMatchObject({ code: 'HOST_LOST' })
 })
 
@@ -81,7 +81,7 @@ test("a refusal comes with the other host's words and a known exit code", async 
       exitCode,
       message: 'on root@two: m',
     })
-    host.close()
+    await host.close()
   }
 })
 

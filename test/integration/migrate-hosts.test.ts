@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Migration between two hosts: what each journal says, and what becomes of the VM when a host or the way to it is lost.
+
+import { hostname } from 'node:os'
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
+import type { Recovered } from '../../src/migration/recover.ts'
+import type { MigratedVm } from '../../src/migration/result.ts'
+import { FakeHosts } from './hosts.ts'
+import { Bench, hasEnded } from './migration.ts'
+import type { Qemu } from './qemu.ts'
+
+jest.setTimeout(120_000)
+
+let bench: Bench
+let hosts: FakeHosts
+let memory: { here: string[]; there: string[] }
+
+beforeAll(async () => {
+  bench = await Bench.create()
+  hosts = await FakeHosts.create(bench.dir)
+  memory = await bench.muchMemory()
+})
+afterEach(() => bench.stopAll())
+afterAll(() => bench?.remove())
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+async function twoQemus(): Promise<{ source: Qemu; destination: Qemu; there: string }> {
+  const source = await bench.start({ args: memory.here })
+  const destination = await bench.incoming({ args: memory.there })
+  return { source, destination, there: `ssh://two${destination.socket}` }
+}
+
+/** Starts a migration that is long enough to meet it while memory is copied. */
+async function copying({ source, there }: { source: Qemu; there: string }) {
+  const running = hosts.start<MigratedVm>('one', ['migrate', source.socket, there, '--bandwidth', '1000000'])
+  for (const end = Date.now() + 60_000; Date.now() < end; await pause(50))
+    if ((await source.qmp.execute('query-migrate')).status === 'active') return running
+  throw new Error(`memory is not copied: ${JSON.stringify(await running.outcome)}`)
+}
+
+const phases = async () => [(await hosts.newest('one'))?.phase, (await hosts.newest('two'))?.phase]
+
+test('a VM moves to another host, and both journals say so', async () => {
+  const { source, destination, there } = await twoQemus()
+  const moved = await hosts.vblk<MigratedVm>('one', 'migrate', source.socket, there)
+  expect(moved).toMatchObject({ exitCode: 0, result: { status: 'running', source: 'quit' }, warnings: [] })
+  expect((await destination.qmp.execute('query-status')).status).toBe('running')
+  expect(await hasEnded(source)).toBe(true)
+  expect(await phases()).toEqual(['done', 'done'])
+  expect(await hosts.newest('one')).toEqual(await hosts.newest('two'))
+})
+
+test('with the way to the destination lost the VM goes on here, and what is left there is ended later', async () => {
+  const qemus = await twoQemus()
+  const running = await copying(qemus)
+  await hosts.takeDown('two')
+  expect(await running.outcome).toMatchObject({ exitCode: 7, error: { code: 'MIGRATION_ROLLED_BACK' } })
+  expect((await qemus.source.qmp.execute('query-status')).status).toBe('running')
+  expect(await phases()).toEqual(['rolled-back', 'copy'])
+  await hosts.bringUp('two')
+
+  const blind = await hosts.vblk('two', 'migrate', 'recover')
+  expect(blind).toMatchObject({ exitCode: 8, error: { code: 'OUTCOME_UNKNOWN' } })
+  expect(blind.error?.message).toContain('--peer')
+  const told = await hosts.vblk<Recovered>('two', 'migrate', 'recover', '--peer', 'one')
+  expect(told).toMatchObject({ exitCode: 0, result: { message: 'it is over: rolled-back' } })
+  expect(await hasEnded(qemus.destination)).toBe(true)
+  expect(await phases()).toEqual(['rolled-back', 'rolled-back'])
+  expect((await qemus.source.qmp.execute('query-status')).status).toBe('running')
+})
+
+test('one that was left is rolled back from the other host', async () => {
+  const qemus = await twoQemus()
+  const running = await copying(qemus)
+  const busy = await hosts.vblk('two', 'migrate', 'recover', '--peer', 'one')
+  expect(busy).toMatchObject({ exitCode: 9, error: { code: 'MIGRATION_ACTIVE' } })
+  running.kill()
+  await running.outcome
+  const recovered = await hosts.vblk<Recovered>('two', 'migrate', 'recover', '--peer', 'one')
+  expect(recovered).toMatchObject({ exitCode: 0, result: { owner: 'source', vm: 'running' } })
+  expect((await qemus.source.qmp.execute('query-status')).status).toBe('running')
+  expect(await hasEnded(qemus.destination)).toBe(true)
+  expect(await phases()).toEqual(['rolled-back', 'rolled-back'])
+})
+
+test('with the source host lost nothing is done until somebody vouches for it; that host then follows', async () => {
+  const qemus = await twoQemus()
+  const running = await copying(qemus)
+  running.kill()
+  await running.outcome
+  await hosts.takeDown('one')
+  await qemus.source.stop()
+  const unknown = await hosts.vblk('two', 'migrate', 'recover', '--peer', 'one')
+  expect(unknown).toMatchObject({ exitCode: 8, error: { message: expect.stringContaining('No route to host') } })
+  expect(await phases()).toEqual(['copy', 'copy'])
+  const lost = await hosts.vblk<Recovered>('two', 'migrate', 'recover', '--fenced', hostname())
+  expect(lost).toMatchObject({ exitCode: 0, result: { owner: 'source', vm: 'lost' } })
+  expect(await hasEnded(qemus.destination)).toBe(true)
+  await hosts.bringUp('one')
+  expect(await phases()).toEqual(['copy', 'rolled-back'])
+  const follows = await hosts.vblk('one', 'migrate', 'recover')
+  expect(follows).toMatchObject({ exitCode: 0, result: { message: 'it is over: rolled-back' } })
+  expect(await phases()).toEqual(['rolled-back', 'rolled-back'])
+})
+
+test('what is not safe or not there between hosts is refused before anything is changed', async () => {
+  const source = await bench.source(await bench.image('local.raw'))
+  const destination = await bench.incoming()
+  const there = `ssh://two${destination.socket}`
+  const before = (await hosts.newest('two'))?.id
+  for (const [argv, exitCode, code] of [
+    [['migrate', 'preflight', source.socket, there], 5, 'DISK_NOT_SHARED'],
+    [['migrate', source.socket, there], 5, 'DISK_NOT_SHARED'],
+    [['migrate', 'prepare', source.socket, there], 5, 'NOT_IN_PARTS'],
+    [['migrate', source.socket, there, '--start-destination', '/bin/true'], 2, 'NOT_STARTABLE'],
+    [['migrate', there, source.socket], 2, 'SOURCE_NOT_HERE'],
+    [['migrate', source.socket, `ssh://one${destination.socket}`], 2, 'SAME_HOST'],
+    [['migrate', source.socket, 'ssh://two/run/none.qmp'], 3, 'NO_SUCH_SOCKET'],
+  ] as const)
+    expect(await hosts.vblk('one', ...argv)).toMatchObject({ exitCode, error: { code } })
+  expect((await source.qmp.execute('query-status')).status).toBe('running')
+  expect((await destination.qmp.execute('query-status')).status).toBe('inmigrate')
+  expect((await hosts.newest('two'))?.id).toBe(before)
+})
