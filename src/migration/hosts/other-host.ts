@@ -32,8 +32,8 @@ interface Waiting {
   reject(error: Error): void
 }
 
-const openMs = 30_000
-const answerMs = 30_000
+const openMs = 60_000
+const answerMs = 60_000
 const closeMs = 5000
 
 /** The vblk of another host, which answers about that host for as long as this is open. */
