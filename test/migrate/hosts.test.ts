@@ -10,7 +10,10 @@ import type { Lab } from '../lab/lab.ts'
 import { TwoHosts } from '../lab/two-hosts.ts'
 import { tryVblk, vblk } from '../lab/vblk.ts'
 
-jest.setTimeout(240_000)
+jest.setTimeout(480_000)
+
+/** Two hosts are emulated at once: vblk alone takes seconds to start. */
+const vblkMs = 400_000
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
@@ -40,7 +43,7 @@ const incoming = (args: string[] = []) =>
 
 const there = (destination: Guest) => `ssh://two${destination.qmp}`
 const migrate = (destination: Guest, ...options: string[]) =>
-  tryVblk<MigratedVm>(pair.one, ['migrate', guest.qmp, there(destination), ...options])
+  tryVblk<MigratedVm>(pair.one, ['migrate', guest.qmp, there(destination), ...options], vblkMs)
 const slow = ['--bandwidth', '500000']
 
 /** The journal of a host: the phase of each migration that it knows of, oldest first. */
@@ -105,7 +108,7 @@ long('one whose vblk is killed is rolled back from the destination host, and the
   await pair.one.check(['pkill', '-KILL', '-f', '^[^ ]*node .*vblk migrate'])
   await outcome
   expect([(await phases(pair.one)).at(-1), (await phases(pair.two)).at(-1)]).toEqual(['copy', 'copy'])
-  const recovered = await vblk<Recovered>(pair.two, ['migrate', 'recover', '--peer', 'one'])
+  const recovered = await vblk<Recovered>(pair.two, ['migrate', 'recover', '--peer', 'one'], vblkMs)
   expect(recovered).toMatchObject({ owner: 'source', vm: 'running', message: 'rolled back to the source' })
   expect(await destination.alive()).toBe(false)
   await expectServed()
