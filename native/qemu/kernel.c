@@ -47,8 +47,12 @@ static int take_descriptor(VHostBlk *v, const char *path, Error **errp)
 static int set_features(struct vhost_dev *dev, uint64_t features)
 {
     VHostBlk *v = container_of(dev, VHostBlk, hdev);
-    int r = kernel_ops.vhost_set_features(dev, features);
+    int r;
 
+    if (!v->use_dirty_log && (features & (1ULL << VHOST_F_LOG_ALL))) {
+        return -EOPNOTSUPP;
+    }
+    r = kernel_ops.vhost_set_features(dev, features);
     if (r == -EBUSY && v->running) {
         vblk_kernel_pause(v);
         vblk_recheck_soon(v);
