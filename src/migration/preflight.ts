@@ -4,6 +4,7 @@ import { listDisks } from '../disk/info.ts'
 import { isSameSource } from '../disk/source.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { BlockDeviceInfo, WaitOptions } from '../qmp/index.ts'
+import { listChildren } from '../vm/qom.ts'
 import { readFacts, requireVhostBlk, type Vm } from '../vm/vm.ts'
 import { type DescribedDisk, diskDifferences, diskName, isCounterpart } from './differences.ts'
 import { Findings } from './findings.ts'
@@ -47,6 +48,7 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   const disks = await pairDisks(sides, options, findings)
   if (disks.some(({ preparation }) => preparation !== undefined))
     await findings.attempt(() => requireVhostBlk(destination, wait))
+  await requireIothreads(destination, disks, findings, wait)
   await checkSameDisks(sides, disks, findings)
   findings.throwIfAny()
   return {
@@ -59,6 +61,23 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
 
 function requireSame(machine: string, there: string): void {
   if (there !== machine) throw doesNotFit(`its machine is ${there}, not ${machine}`)
+}
+
+/** The disks that are made there get the iothreads of the source, by name. */
+async function requireIothreads(
+  destination: Vm,
+  disks: readonly PlannedDisk[],
+  findings: Findings,
+  wait: WaitOptions,
+): Promise<void> {
+  const wanted = disks.flatMap(({ preparation }) => preparation?.spec.iothread ?? [])
+  if (wanted.length === 0) return
+  const objects = await listChildren(destination, '/objects', wait)
+  const there = objects.filter(({ type }) => type === 'iothread').map(({ name }) => name)
+  for (const id of new Set(wanted.filter((each) => !there.includes(each))))
+    await findings.attempt(() => {
+      throw doesNotFit(`it has no iothread ${id}`, `start the destination with "-object iothread,id=${id}"`)
+    })
 }
 
 /** Those disks whose counterparts fit, or can be made. */
@@ -142,6 +161,7 @@ export async function checkFits(here: DescribedDisk, there: DescribedDisk): Prom
   })
 }
 
-function doesNotFit(what: string): VblkError {
-  return new VblkError('DESTINATION_DIFFERS', ExitCode.Refused, `the destination does not fit: ${what}`)
+function doesNotFit(what: string, hint?: string): VblkError {
+  const options = { ...(hint !== undefined && { hint }) }
+  return new VblkError('DESTINATION_DIFFERS', ExitCode.Refused, `the destination does not fit: ${what}`, options)
 }

@@ -132,6 +132,17 @@ describe('a destination that', () => {
       message: /capability multifd is on at the destination only$/,
     })
   })
+
+  test('lacks the iothread of a disk', async () => {
+    const other = await bench.image('other.raw', 1 << 20)
+    source = await bench.source(other, ['--iothread', 'io1'], ['-object', 'iothread,id=io1'])
+    before = await fullState(source)
+    await expectRefusal(await bench.incoming(), {
+      exitCode: 5,
+      code: 'DESTINATION_DIFFERS',
+      message: /does not fit: it has no iothread io1$/,
+    })
+  })
 })
 
 test('all that stands in the way is told at once, by migrate and by its preflight', async () => {
