@@ -16,7 +16,7 @@ import type { Plan, PlannedDisk } from './plan.ts'
 import { planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
 import { checkDestinationState, checkSourceState } from './runstates.ts'
-import { differingCapabilities, planSettings } from './settings.ts'
+import { capabilityFaults, planSettings } from './settings.ts'
 import { writeCacheFault } from './write-cache.ts'
 
 /**
@@ -41,7 +41,7 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
 
   const findings = new Findings()
   await findings.attempt(() => requireSame(facts.source.machine, facts.destination.machine))
-  const capabilities = await differingCapabilities(sides, options, wait)
+  const capabilities = await capabilityFaults(sides, options, wait)
   await findings.attempt(() => {
     if (capabilities.length > 0) throw doesNotFit(`migration capability ${capabilities.join('; ')}`)
   })

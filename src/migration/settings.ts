@@ -48,8 +48,17 @@ export async function planSettings(sides: Sides, tuning: Tuning, options: WaitOp
   return { apply: settings.flatMap(({ apply }) => apply), restore: settings.flatMap(({ restore }) => restore) }
 }
 
-/** The capabilities that one side has on and the other hasn't, apart from ours: QEMU's streams would not match. */
-export async function differingCapabilities(
+/**
+ * With these, another monitor could take the migration past the moment until which it can be rolled back: in postcopy QEMU refuses
+ * `cont` and `migrate_cancel` on the source (docs/migration.md).
+ */
+const pointOfNoReturn: MigrationCapability[] = ['postcopy-ram', 'x-colo']
+
+/**
+ * What is wrong with the capabilities that are on: with one that a side alone has, apart from ours, QEMU's streams would not match;
+ * with others there would be no rollback.
+ */
+export async function capabilityFaults(
   { source, destination }: Sides,
   tuning: Tuning,
   options: WaitOptions,
@@ -60,7 +69,11 @@ export async function differingCapabilities(
   const differing = [...onSource, ...onDestination].filter(
     (name) => !own.has(name) && onSource.has(name) !== onDestination.has(name),
   )
-  return differing.map((name) => `${name} is on at the ${onSource.has(name) ? 'source' : 'destination'} only`)
+  const ungoverned = pointOfNoReturn.filter((name) => onSource.has(name) && onDestination.has(name))
+  return [
+    ...differing.map((name) => `${name} is on at the ${onSource.has(name) ? 'source' : 'destination'} only`),
+    ...ungoverned.map((name) => `${name} is on, with which there would be no rollback`),
+  ]
 }
 
 async function enabled({ qmp }: Vm, options: WaitOptions): Promise<Set<MigrationCapability>> {

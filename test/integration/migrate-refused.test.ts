@@ -133,6 +133,19 @@ describe('a destination that', () => {
     })
   })
 
+  test('could be sent into postcopy by another monitor', async () => {
+    source = await bench.source(await bench.image('postcopy.raw', 1 << 20))
+    const destination = await bench.incoming()
+    const capabilities = [{ capability: 'postcopy-ram' as const, state: true }]
+    for (const { qmp } of [source, destination]) await qmp.execute('migrate-set-capabilities', { capabilities })
+    before = await fullState(source)
+    await expectRefusal(destination, {
+      exitCode: 5,
+      code: 'DESTINATION_DIFFERS',
+      message: /capability postcopy-ram is on, with which there would be no rollback$/,
+    })
+  })
+
   test('lacks the iothread of a disk', async () => {
     const other = await bench.image('other.raw', 1 << 20)
     source = await bench.source(other, ['--iothread', 'io1'], ['-object', 'iothread,id=io1'])
