@@ -108,13 +108,23 @@ export abstract class BaseCommand<T> extends Command {
 
   async #parse(command: typeof BaseCommand) {
     try {
-      const { flags, args, argv } = await this.parse(command)
+      const { flags, args, argv } = await this.parse({
+        flags: command.flags,
+        baseFlags: command.baseFlags,
+        args: argumentsOnly(command.args),
+        strict: command.strict,
+      })
       return { flags: flags as Interfaces.InferredFlags<typeof BaseCommand.baseFlags>, args, words: argv.map(String) }
     } catch (error) {
       if (!(error instanceof Error)) throw error
       throw usageError(error, `${this.config.bin} ${(this.id ?? '').replaceAll(':', ' ')}`)
     }
   }
+}
+
+/** oclif would take stdin for an argument that is left out: what a script's loop reads would become the name of a disk. */
+function argumentsOnly(args: Interfaces.ArgInput): Interfaces.ArgInput {
+  return Object.fromEntries(Object.entries(args).map(([name, arg]) => [name, { ...arg, ignoreStdin: true }]))
 }
 
 /** Whether the caller reads JSON. Decided without the parser, since its complaints must be JSON as well. */

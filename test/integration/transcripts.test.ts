@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
+import { execa } from 'execa'
 import { root, top } from '../lab/setup/paths.ts'
+import { program } from './program.ts'
 import { makeFolder, makeImage, Qemu, removeFolder, vblk } from './qemu.ts'
 
 jest.setTimeout(60_000)
@@ -128,6 +130,7 @@ const failures: [line: string, exitCode: number, code: string, stderr: RegExp][]
     'NO_DEVICE_OBJECT',
     /^Error: there is no vhost-blk device for \S+ \(build id [0-9a-f]+\)\nHint: build it: vblk device build /,
   ],
+  ['device adapt /none x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
   ['device build /none', 3, 'NO_SUCH_QEMU', /^Error: \/none: no such file\n/],
   ['doctor', 4, 'CHECK_FAILED', /^Error: \d+ of \d+ checks failed: .*module-loaded.*\nHint: begin with: /],
   ['module status x', 2, 'USAGE', /^Error: unexpected argument: x\n/],
@@ -177,14 +180,21 @@ describe('what fails is said, the same in both', () => {
   })
 })
 
+test('stdin is not taken for an argument that is left out', async () => {
+  const { exitCode, stderr } = await execa(program, ['detach', 'web'], { input: 'data\n', reject: false })
+  expect([exitCode, stderr.split('\n')[0]]).toEqual([2, 'Error: missing argument ID'])
+})
+
 test('no command is left out', () => {
   const { commands } = JSON.parse(readFileSync(join(top, 'oclif.manifest.json'), 'utf8'))
-  const ids = Object.keys(commands).map((id) => id.replaceAll(':', ' '))
+  const shown = Object.keys(commands).filter((id) => !commands[id].hidden)
+  const ids = shown.map((id) => id.replaceAll(':', ' '))
   const isOf = (id: string) => (line: string) => line === id || line.startsWith(`${id} `)
   expect(ids.filter((id) => !failures.some(([line]) => isOf(id)(line)))).toEqual([])
   // What needs a host with the module, minutes, or a second QEMU is shown at work in tests of its own.
   const elsewhere = [
     'doctor',
+    'device adapt',
     'device build',
     'events',
     'module build',
