@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { ExitCode, VblkError } from '../errors.ts'
 import { buildRoot, cacheDir, packageRoot } from './paths.ts'
 import type { QemuBinary } from './qemu.ts'
@@ -33,6 +33,9 @@ export function deviceBuildDir(): string {
 export function findDeviceObject({ buildId }: QemuBinary, dirs = deviceDirs()): string | undefined {
   return dirs.map((dir) => join(dir, buildId, FILE_NAME)).find((path) => existsSync(path))
 }
+
+/** Whether a path is that of a device object, of this host or another. */
+export const isDeviceObject = (path: string): boolean => basename(path) === FILE_NAME
 
 /** Like findDeviceObject. @throws VblkError HostLacks that names the build command */
 export function requireDeviceObject(qemu: QemuBinary): string {
