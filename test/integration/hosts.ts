@@ -2,7 +2,7 @@
 // Two hosts on one machine, for vblk: each with a machine id and a journal of its own, and an ssh between them that can break. The
 // QEMUs are this machine's; real hosts and a real ssh are in test/migrate/hosts.test.ts.
 
-import { chmod, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import type { MigrationRecord } from '../../src/migration/journal/record.ts'
@@ -64,6 +64,7 @@ export class FakeHosts {
     await put('host', hostScript(dir))
     await put('ssh', sshScript(dir))
     await put('forward.mjs', forwardScript)
+    await symlink(program, join(dir, 'vblk'))
     await put('id-one', `${'1'.repeat(32)}\n`)
     await put('id-two', `${'2'.repeat(32)}\n`)
     return new FakeHosts(dir)
@@ -85,6 +86,11 @@ export class FakeHosts {
   /** Runs vblk on a host to its end. */
   vblk<T>(host: HostName, ...argv: string[]) {
     return this.start<T>(host, argv).outcome
+  }
+
+  /** Runs a shell script on a host, where `vblk` is this one. */
+  async script(host: HostName, text: string) {
+    return await execa(join(this.#dir, 'host'), [host, 'sh', '-c', text], { reject: false, stdin: 'ignore' })
   }
 
   /** What a host's journal says of its newest migration. */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Migration between two hosts: what each journal says, and what becomes of the VM when a host or the way to it is lost.
 
-import { hostname } from 'node:os'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { Recovered } from '../../src/migration/recover.ts'
 import type { MigratedVm } from '../../src/migration/result.ts'
-import { FakeHosts } from './hosts.ts'
+import { FakeHosts, type HostName } from './hosts.ts'
 import { Bench, hasEnded } from './migration.ts'
 import type { Qemu } from './qemu.ts'
+import { runbookScript } from './runbook.ts'
 
 jest.setTimeout(120_000)
 
@@ -43,7 +43,7 @@ const phases = async () => [(await hosts.newest('one'))?.phase, (await hosts.new
 
 test('a VM moves to another host, and both journals say so', async () => {
   const { source, destination, there } = await twoQemus()
-  const moved = await hosts.vblk<MigratedVm>('one', 'migrate', source.socket, there)
+  const moved = await hosts.vblk<MigratedVm>('one', 'migrate', source.socket, there, '--multifd', '2')
   expect(moved).toMatchObject({ exitCode: 0, result: { status: 'running', source: 'quit' }, warnings: [] })
   expect((await destination.qmp.execute('query-status')).status).toBe('running')
   expect(await hasEnded(source)).toBe(true)
@@ -91,16 +91,22 @@ test('with the source host lost nothing is done until somebody vouches for it; t
   await running.outcome
   await hosts.takeDown('one')
   await qemus.source.stop()
-  const unknown = await hosts.vblk('two', 'migrate', 'recover', '--peer', 'one')
-  expect(unknown).toMatchObject({ exitCode: 8, error: { message: expect.stringContaining('No route to host') } })
+  const type = (host: HostName, other: HostName, step: string) =>
+    hosts.script(host, runbookScript('lost-host', { other }, step))
+  expect((await type('two', 'one', '')).stdout).toMatch(/ source: /)
+  const unknown = await type('two', 'one', 'ask')
+  expect(unknown).toMatchObject({ exitCode: 8, stderr: expect.stringContaining('No route to host') })
   expect(await phases()).toEqual(['copy', 'copy'])
-  const lost = await hosts.vblk<Recovered>('two', 'migrate', 'recover', '--fenced', hostname())
-  expect(lost).toMatchObject({ exitCode: 0, result: { owner: 'source', vm: 'lost' } })
+  const lost = await type('two', 'one', 'fenced')
+  expect(lost).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining('the VM: lost; its disks belong to the source'),
+  })
   expect(await hasEnded(qemus.destination)).toBe(true)
   await hosts.bringUp('one')
   expect(await phases()).toEqual(['copy', 'rolled-back'])
-  const follows = await hosts.vblk('one', 'migrate', 'recover')
-  expect(follows).toMatchObject({ exitCode: 0, result: { message: 'it is over: rolled-back' } })
+  const follows = await type('one', 'two', 'later')
+  expect(follows).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('it is over: rolled-back') })
   expect(await phases()).toEqual(['rolled-back', 'rolled-back'])
 })
 

@@ -8,7 +8,7 @@ import { top } from '../lab/setup/paths.ts'
 const folder = join(top, 'docs/runbooks')
 
 interface Block {
-  /** The word after `sh`: 'set' for variables of one's own, 'slow' for what takes minutes, '' for the rest. */
+  /** The word after `sh`: 'set' for variables of one's own, 'slow' for what takes minutes, '' or a word of its own for the rest. */
   kind: string
   text: string
 }
@@ -22,18 +22,18 @@ function readBlocks(name: string): Block[] {
 }
 
 /**
- * A runbook's commands in order as one shell script, with other values for its variables.
+ * A runbook's commands of a kind in order as one shell script, with other values for its variables.
  *
  * @throws Error if it sets other variables than these
  */
-export function runbookScript(name: string, values: Record<string, string>): string {
+export function runbookScript(name: string, values: Record<string, string>, kind = ''): string {
   const blocks = readBlocks(name)
   const set = blocks.filter(({ kind }) => kind === 'set').flatMap(({ text }) => text.match(/^\w+(?==)/gm) ?? [])
   if (set.sort().join() !== Object.keys(values).sort().join()) {
     throw new Error(`${name}.md sets ${set}, and the test ${Object.keys(values)}`)
   }
   const variables = Object.entries(values).map(([variable, value]) => `${variable}='${value}'\n`)
-  const commands = blocks.filter(({ kind }) => kind === '').map(({ text }) => text)
-  if (commands.length === 0) throw new Error(`${name}.md has no commands`)
+  const commands = blocks.filter((block) => block.kind === kind).map(({ text }) => text)
+  if (commands.length === 0) throw new Error(`${name}.md has no commands ${kind}`)
   return ['set -eux\n', ...variables, ...commands].join('')
 }
