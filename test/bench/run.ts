@@ -39,11 +39,14 @@ async function commit(): Promise<string> {
 
 const versionNumber = (text: string) => /version ([\d.]+)/.exec(text)?.[1] ?? text.trim()
 
+/** A machine that came to no end in time; another one may. */
+class HangError extends Error {}
+
 /** Rejects when the time is over; the work itself can only be ended with its machine. */
 async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no end within ${milliseconds / 1000} s`)), milliseconds)
+    timer = setTimeout(() => reject(new HangError(`no end within ${milliseconds / 1000} s`)), milliseconds)
   })
   try {
     return await Promise.race([work, late])
@@ -102,8 +105,7 @@ async function inMachine<T>(
       return await within(timeoutMs, work())
     } catch (error) {
       await machines.drop()
-      const { message } = error as Error
-      if (!message.includes('no end within') || attempt === attempts) throw new Error(`${what}: ${message}`)
+      if (!(error instanceof HangError) || attempt === attempts) throw new Error(`${what}: ${(error as Error).message}`)
       again()
     }
   }
