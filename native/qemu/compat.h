@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Every difference between QEMU versions, and everything that reaches into a QEMU structure without a public accessor.
- * The rest of the device reads as if written for QEMU 10.0.
+ * The rest of the device reads as if written for the newest of them. Tested with 10.0; with 10.2 it compiles.
  *
  * The layouts assumed here are compared with the sources at build time (see check_layouts in "build").
  */
@@ -15,12 +15,43 @@
 #include "hw/virtio/virtio-pci.h"
 #include "qom/object.h"
 
-#if QEMU_VERSION_MAJOR != 10 || QEMU_VERSION_MINOR != 0
-#error "this device is written for QEMU 10.0; other versions need their differences in compat.h"
+#define VBLK_QEMU_VERSION (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR)
+
+#if VBLK_QEMU_VERSION != 1000 && VBLK_QEMU_VERSION != 1002
+#error "this device is written for QEMU 10.0 and 10.2; other versions need their differences in compat.h"
 #endif
 
-/* The second argument of a class_init function (10.1 makes it const). */
+#if VBLK_QEMU_VERSION < 1002
+/* The second argument of a class_init function. */
 typedef void *VHostBlkClassData;
+
+/* A class's set_status tells no outcome. */
+#define VBLK_DEFINE_SET_STATUS(name, function) \
+    static void name(VirtIODevice *vdev, uint8_t status) \
+    { \
+        function(vdev, status); \
+    }
+
+static inline int vblk_set_status_of(VirtioDeviceClass *vdc, VirtIODevice *vdev, uint8_t status)
+{
+    vdc->set_status(vdev, status);
+    return 0;
+}
+#else
+typedef const void *VHostBlkClassData;
+
+#define VBLK_DEFINE_SET_STATUS(name, function) \
+    static int name(VirtIODevice *vdev, uint8_t status) \
+    { \
+        return function(vdev, status); \
+    }
+
+/* 0 or a negative errno, of the stop that a status may mean. */
+static inline int vblk_set_status_of(VirtioDeviceClass *vdc, VirtIODevice *vdev, uint8_t status)
+{
+    return vdc->set_status(vdev, status);
+}
+#endif
 
 /**
  * The descriptor that QEMU's file-posix driver ("file" and "host_device") has open for a node.

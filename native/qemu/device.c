@@ -146,14 +146,18 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 }
 
 /* A guest without VIRTIO_BLK_F_CONFIG_WCE has its cache mode set here; it may have kicked a queue before. */
-static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
+static int set_status(VirtIODevice *vdev, uint8_t status)
 {
     VHostBlk *v = VHOST_BLK(vdev);
     bool before = blk_enable_write_cache(VIRTIO_BLK(v)->blk);
+    int r;
 
-    vblk_parent_class->set_status(vdev, status);
+    r = vblk_set_status_of(vblk_parent_class, vdev, status);
     write_cache_changed(v, before);
+    return r;
 }
+
+VBLK_DEFINE_SET_STATUS(vhost_blk_set_status, set_status)
 
 /* ---- migration ---- */
 

@@ -42,23 +42,21 @@ interface Reply {
 /**
  * Starts QEMU (emulation, no guest) with the plugin, asks it a list of commands one after another, and quits it.
  *
- * @param plugin its file and arguments; the built object without any unless given
+ * @param plugin its file and arguments; the built object without any unless given; null for a QEMU that needs none
  * @returns the replies in order, `quit`'s not among them, and what QEMU wrote to stderr
  */
 export async function askQemu(
   args: string[],
   commands: [command: string, args?: Record<string, unknown>][],
   binary = 'qemu-system-x86_64',
-  plugin?: string,
+  plugin?: string | null,
 ): Promise<Finished & { replies: Reply[] }> {
   const lines = [['qmp_capabilities'], ...commands, ['quit']].map(([execute, parameters], id) =>
     JSON.stringify({ execute, ...(parameters ? { arguments: parameters } : {}), id }),
   )
   const basic = ['-M', 'q35', '-accel', 'tcg', '-nodefaults', '-display', 'none', '-S', '-qmp', 'stdio']
-  const finished = await inRoot(
-    [binary, ...basic, '-plugin', plugin ?? `file=${await builtObject()}`, ...args],
-    `${lines.join('\n')}\n`,
-  )
+  const plugins = plugin === null ? [] : ['-plugin', plugin ?? `file=${await builtObject()}`]
+  const finished = await inRoot([binary, ...basic, ...plugins, ...args], `${lines.join('\n')}\n`)
   const replies = new Map<number, Reply>()
   for (const line of finished.stdout.split('\n').filter((text) => text.trim())) {
     const message = JSON.parse(line)

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { kernelFaults } from './kernel-log.ts'
 import type { ExecOptions, ExecResult, Lab } from './lab.ts'
 import { Monitor, type QmpEvent } from './monitor.ts'
+import { TimeoutError } from './timeout-error.ts'
 
 export interface GuestOptions {
   name: string
@@ -19,6 +20,8 @@ export interface GuestOptions {
   args?: string[]
   /** Boot it; otherwise an ordinary guest is restored from the state that was saved right after a boot. */
   boot?: boolean
+  /** A socket in L1 whose presence means that QEMU has started; that of the tests' own monitor unless given. */
+  awaits?: string
 }
 
 /** Where L1 keeps a booted guest, saved, so that tests need not wait for one each. */
@@ -134,7 +137,7 @@ export class Guest {
     await lab.check(['sh', '-c', start, 'sh', dir, 'qemu-system-x86_64', ...args])
     const ready =
       'for i in $(seq 600); do [ -S "$1" ] && exit 0; kill -0 "$(cat "$2")" || exit 1; sleep 0.1; done; exit 1'
-    const up = await lab.exec(['sh', '-c', ready, 'sh', guest.spare, `${dir}/pid`])
+    const up = await lab.exec(['sh', '-c', ready, 'sh', options.awaits ?? guest.spare, `${dir}/pid`])
     if (up.exitCode !== 0) throw new Error(`QEMU of guest ${options.name} did not start: ${await guest.qemuLog()}`)
     if (restore) {
       await guest.ask('migrate-incoming', { uri: `file:${savedGuest}` })
@@ -144,12 +147,16 @@ export class Guest {
     return guest
   }
 
-  /** Waits until the guest's system answers. */
+  /**
+   * Waits until the guest's system answers.
+   *
+   * @throws TimeoutError with console and log if it doesn't
+   */
   async up(timeoutMs = 120_000): Promise<void> {
     const seconds = Math.ceil(timeoutMs / 1000)
     const result = await this.#run(['true'], seconds, { timeoutMs: timeoutMs + 5000 })
     if (result.exitCode !== 0)
-      throw new Error(
+      throw new TimeoutError(
         `guest ${this.name} did not come up: ${result.stderr}${await this.console()}${await this.qemuLog()}`,
       )
   }
@@ -256,6 +263,11 @@ export class Guest {
   /** Whether its QEMU process lives. */
   async alive(): Promise<boolean> {
     return (await this.#signal('0')).exitCode === 0
+  }
+
+  /** Its QEMU's process id in L1. */
+  async pid(): Promise<number> {
+    return Number(await this.lab.check(['cat', `${this.#dir}/pid`]))
   }
 
   /** Asks QEMU by SIGTERM to end, as a host's service manager does. */

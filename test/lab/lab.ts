@@ -16,6 +16,7 @@ import {
 } from './machine.ts'
 import { hostKernels } from './setup/kernels.ts'
 import { runDir } from './setup/paths.ts'
+import { TimeoutError } from './timeout-error.ts'
 
 export interface ExecResult {
   /** The command's exit code, or 128 + signal. */
@@ -108,7 +109,8 @@ export class Lab {
   /**
    * Runs a command in L1 as root and waits for its end.
    *
-   * @throws Error if it takes longer than the time-out, or the machine dies
+   * @throws TimeoutError if it takes longer than the time-out
+   * @throws Error if the machine dies
    */
   async exec(argv: string[], options: ExecOptions = {}): Promise<ExecResult> {
     const { timeoutMs = 120_000, cwd = '/root', stdin = '' } = options
@@ -127,7 +129,7 @@ export class Lab {
       timer = setTimeout(() => {
         command.kill(9)
         const said = `${text(output)}${text(errors)}`.split('\n').slice(-10).join('\n')
-        reject(new Error(`in L1: ${argv.join(' ')}: no end within ${timeoutMs} ms\n${said}`))
+        reject(new TimeoutError(`in L1: ${argv.join(' ')}: no end within ${timeoutMs} ms\n${said}`))
       }, timeoutMs)
     })
     try {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import type { RunningCommand } from './agent-client.ts'
 import type { Lab } from './lab.ts'
+import { TimeoutError } from './timeout-error.ts'
 
 interface Waiting {
   resolve: (value: unknown) => void
@@ -37,17 +38,19 @@ export class Monitor {
 
   /**
    * @returns what QEMU returns
-   * @throws Error with QEMU's words for a refusal, and if there is no answer within half a minute
+   * @throws Error with QEMU's words for a refusal
+   * @throws TimeoutError if there is no answer within half a minute
    */
   async ask(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     const id = this.#next++
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }))
-    const late = () => this.#waiting.get(id)?.reject(new Error(`${command}: no answer from the monitor`))
+    const late = () => this.#waiting.get(id)?.reject(new TimeoutError(`${command}: no answer from the monitor`))
     const timer = setTimeout(late, 30_000)
     this.#channel.input(Buffer.from(`${JSON.stringify({ execute: command, arguments: args, id })}\n`))
     try {
       return await answer
     } catch (error) {
+      if (error instanceof TimeoutError) throw error
       throw new Error(`${command}: ${(error as Error).message}`)
     } finally {
       clearTimeout(timer)
