@@ -50,6 +50,11 @@ function find(name: string | undefined): Suite {
 
 const report = (line: string) => process.stderr.write(`${line}\n`)
 const print = (text: string) => process.stdout.write(`${text}\n`)
+const failed = (exitCode: number, message: string) => ({
+  ok: false,
+  error: { code: exitCode === 2 ? 'usage' : 'failed', exitCode, message, hint: null },
+  warnings: [],
+})
 const printJson = (envelope: unknown) => print(JSON.stringify(envelope))
 
 async function main(argv: string[]): Promise<number> {
@@ -74,10 +79,11 @@ async function main(argv: string[]): Promise<number> {
     else print(profiles.map(renderProfile).join('\n\n'))
     return 0
   }
-  const result = await runSuite(suite, values.case, { report })
-  if (values.json) printJson({ ok: true, result, warnings: [] })
-  else print(renderResults(result.env, result.cases))
-  return 0
+  const { failures, ...result } = await runSuite(suite, values.case, { report })
+  if (!values.json) print(renderResults(result.env, result.cases))
+  else if (failures.length) printJson({ ...failed(1, failures.join('\n')), result })
+  else printJson({ ok: true, result, warnings: [] })
+  return failures.length ? 1 : 0
 }
 
 const argv = process.argv.slice(2)
@@ -87,11 +93,6 @@ try {
   const exitCode = error instanceof UsageError ? 2 : 1
   const message = (error as Error).message
   report(`bench: ${message}`)
-  if (argv.includes('--json'))
-    printJson({
-      ok: false,
-      error: { code: exitCode === 2 ? 'usage' : 'failed', exitCode, message, hint: null },
-      warnings: [],
-    })
+  if (argv.includes('--json')) printJson(failed(exitCode, message))
   process.exitCode = exitCode
 }

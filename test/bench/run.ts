@@ -5,6 +5,7 @@ import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Lab } from '../lab/lab.ts'
 import { run, runInRoot } from '../lab/setup/run.ts'
+import { TimeoutError } from '../lab/timeout-error.ts'
 import {
   type Case,
   type CaseResult,
@@ -39,14 +40,11 @@ async function commit(): Promise<string> {
 
 const versionNumber = (text: string) => /version ([\d.]+)/.exec(text)?.[1] ?? text.trim()
 
-/** A machine that came to no end in time; another one may. */
-class HangError extends Error {}
-
 /** Rejects when the time is over; the work itself can only be ended with its machine. */
 async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new HangError(`no end within ${milliseconds / 1000} s`)), milliseconds)
+    timer = setTimeout(() => reject(new TimeoutError(`no end within ${milliseconds / 1000} s`)), milliseconds)
   })
   try {
     return await Promise.race([work, late])
@@ -87,12 +85,15 @@ class Machines {
   /** After a case: a kernel that complained has not measured what it should. */
   async finish(test: Case): Promise<void> {
     const warnings = (await this.#lab?.kernelWarnings()) ?? []
-    if (warnings.length) throw new Error(`${test.name}: the kernel complained:\n${warnings.join('\n')}`)
+    if (warnings.length) {
+      await this.drop()
+      throw new Error(`${test.name}: the kernel complained:\n${warnings.join('\n')}`)
+    }
     if (this.#group.bootEach) await this.drop()
   }
 }
 
-/** Does work in a machine; in another one, up to so many times, if it hangs. */
+/** Does work in a machine; in another one, up to so many times, if it hangs: as a whole or in a command. */
 async function inMachine<T>(
   machines: Machines,
   what: string,
@@ -105,7 +106,8 @@ async function inMachine<T>(
       return await within(timeoutMs, work())
     } catch (error) {
       await machines.drop()
-      if (!(error instanceof HangError) || attempt === attempts) throw new Error(`${what}: ${(error as Error).message}`)
+      if (!(error instanceof TimeoutError) || attempt === attempts)
+        throw new Error(`${what}: ${(error as Error).message}`)
       again()
     }
   }
@@ -149,38 +151,51 @@ async function localEnvironment(): Promise<Environment> {
   return { qemu: versionNumber(version), kernel: release(), mode: 'wall-clock', commit: await commit() }
 }
 
+export interface Results {
+  env: Environment
+  cases: CaseResult[]
+  /** Of cases that could not be measured: what stood in the way. */
+  failures: string[]
+}
+
 /**
- * Runs the cases of a suite that are wanted, all of them if none is named.
+ * Runs the cases of a suite that are wanted, all of them if none is named. A case that can't be measured doesn't end the others.
  *
- * @throws Error if a case can't be measured; the machine is gone then
+ * @throws Error if none could be measured
  */
-export async function runSuite(
-  suite: Suite,
-  wanted: string[],
-  bench: Reporter,
-): Promise<{ env: Environment; cases: CaseResult[] }> {
+export async function runSuite(suite: Suite, wanted: string[], bench: Reporter): Promise<Results> {
   const cases: CaseResult[] = []
+  const failures: string[] = []
   let env: Environment | undefined
+  const attempt = async (name: string, work: () => Promise<CaseResult>) => {
+    if (wanted.length && !wanted.includes(name)) return
+    bench.report(`bench: ${suite.name} ${name}…`)
+    try {
+      cases.push(await work())
+    } catch (error) {
+      failures.push((error as Error).message)
+      bench.report(`bench: ${failures.at(-1)}`)
+    }
+  }
   for (const group of suite.groups) {
-    const chosen = group.cases.filter((test) => !wanted.length || wanted.includes(test.name))
     const machines = new Machines(group, bench)
     try {
-      for (const test of chosen) {
-        bench.report(`bench: ${suite.name} ${test.name}…`)
-        const { figures, retries } = await measure(machines, test, bench)
-        cases.push(judge(suite.name, group.mode, test, figures, retries))
-        if (machines.environment) env ??= { ...machines.environment, mode: group.mode, commit: await commit() }
-      }
+      for (const test of group.cases)
+        await attempt(test.name, async () => {
+          const { figures, retries } = await measure(machines, test, bench)
+          if (machines.environment) env ??= { ...machines.environment, mode: group.mode, commit: await commit() }
+          return judge(suite.name, group.mode, test, figures, retries)
+        })
     } finally {
       await machines.drop()
     }
   }
-  for (const test of suite.localCases ?? []) {
-    if (wanted.length && !wanted.includes(test.name)) continue
-    bench.report(`bench: ${suite.name} ${test.name}…`)
-    cases.push(judge(suite.name, 'wall-clock', test, await measureLocally(test, bench), 0))
-    env ??= await localEnvironment()
-  }
-  if (!env) throw new Error(`suite ${suite.name} has no cases`)
-  return { env, cases }
+  for (const test of suite.localCases ?? [])
+    await attempt(test.name, async () => {
+      const figures = await measureLocally(test, bench)
+      env ??= await localEnvironment()
+      return judge(suite.name, 'wall-clock', test, figures, 0)
+    })
+  if (!env) throw new Error(failures.join('\n') || `suite ${suite.name} has no cases`)
+  return { env, cases, failures }
 }

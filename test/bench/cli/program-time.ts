@@ -2,6 +2,7 @@
 // How long programs take, beside each other: their runs are interleaved, so what else the machine does meets all of them.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { median } from '../median.ts'
 
 export interface Time {
   /** From the start to the end, milliseconds. */
@@ -32,15 +33,6 @@ export async function timeProgram(command: readonly string[]): Promise<Time> {
   const { status, wall, cpu } = JSON.parse(stdout) as { status: number; wall: number; cpu: number }
   if (status !== 0) throw new Error(`${command.join(' ')}: exit ${status}\n${stderr}`)
   return { wall: wall * 1000, cpu: cpu * 1000 }
-}
-
-/** The middle of some values, the mean of the two middle ones of an even number. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const half = sorted.length / 2
-  const middle = sorted.slice(Math.ceil(half) - 1, Math.floor(half) + 1)
-  if (!middle.length) throw new Error('no values')
-  return middle.reduce((sum, value) => sum + value, 0) / middle.length
 }
 
 export type Timed = () => Promise<Time>

@@ -4,6 +4,8 @@ import { Disk, startGuest } from '../../device/disk.ts'
 import { makeNullBlk } from '../../kmod/devices.ts'
 import { Guest, type GuestOptions } from '../../lab/guest.ts'
 import type { Lab } from '../../lab/lab.ts'
+import { median } from '../median.ts'
+import { readTrace, traceArguments } from './qemu-trace.ts'
 
 const rounds = 7
 const most = 8
@@ -13,12 +15,9 @@ const traced = ['vm_state_notify', 'monitor_protocol_event_queue']
 
 /** Microseconds of the last stop in QEMU's log. */
 function lastStop(log: string): number {
-  const lines = log.split('\n').flatMap((line) => {
-    const [, seconds, name = '', rest = ''] = /^\d+@(\d+\.\d+):(\w+) ?(.*)$/.exec(line) ?? []
-    return seconds ? [{ name, rest, us: Number(seconds) * 1e6 }] : []
-  })
-  const from = lines.findLast(({ name, rest }) => name === 'vm_state_notify' && rest.startsWith('running 0'))
-  const to = lines.find(({ name, us }) => name === 'monitor_protocol_event_queue' && us > (from?.us ?? Infinity))
+  const events = readTrace(log)
+  const from = events.findLast(({ name, rest }) => name === 'vm_state_notify' && rest.startsWith('running 0'))
+  const to = events.find(({ name, us }) => name === 'monitor_protocol_event_queue' && us > (from?.us ?? Infinity))
   if (from === undefined || to === undefined) throw new Error(`no stop in QEMU's log:\n${log.slice(-2000)}`)
   return to.us - from.us
 }
@@ -30,8 +29,7 @@ function lastStop(log: string): number {
  */
 export async function measureStop(lab: Lab, driver: string, count: number): Promise<number> {
   const isOurs = driver === 'vhost-blk-pci'
-  const args = ['-msg', 'timestamp=on', ...traced.flatMap((name) => ['-trace', name])]
-  const options: GuestOptions = { name: `${driver}-${count}`, ports: most, args }
+  const options: GuestOptions = { name: `${driver}-${count}`, ports: most, args: traceArguments(traced) }
   const guest = isOurs ? await startGuest(lab, options) : await Guest.start(lab, { ...options, device: false })
   try {
     await guest.up(300_000)
@@ -49,7 +47,7 @@ export async function measureStop(lab: Lab, driver: string, count: number): Prom
       times.push(lastStop(await guest.qemuLog()))
       await guest.ask('cont')
     }
-    return times.sort((a, b) => a - b)[rounds >> 1] as number
+    return median(times)
   } finally {
     await guest.kill()
   }

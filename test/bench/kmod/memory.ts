@@ -13,7 +13,8 @@ const counters = ['Slab', 'VmallocUsed', 'Percpu'] as const
 
 type Counter = (typeof counters)[number]
 
-async function readCounters(lab: Lab): Promise<Record<Counter, number>> {
+/** The counters' values in KiB, when all that can be given back has been. */
+export async function readCounters(lab: Lab): Promise<Record<Counter, number>> {
   // Empty slabs and cached files would count for whoever left them.
   const script =
     'sync; echo 3 >/proc/sys/vm/drop_caches; for s in /sys/kernel/slab/*/shrink; do echo 1 >$s; done; cat /proc/meminfo'

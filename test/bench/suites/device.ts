@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The whole path from a guest: the kernel's datapath beside QEMU's own, and beside the host on the same device.
 
+import type { Lab } from '../../lab/lab.ts'
 import { measureGuest, type Setting } from '../device/guest-load.ts'
+import { measureMemory } from '../device/memory.ts'
+import { measurePauses } from '../device/pauses.ts'
 import { measureStop } from '../device/stop.ts'
 import { measureFio, type Shape } from '../kmod/loads.ts'
 import { device, prepareNullBlk } from '../null-blk.ts'
@@ -90,6 +93,67 @@ const stops: Case = {
   timeoutMs: 3_600_000,
 }
 
+/** Of a guest with one disk under load: a stop and a start of the VM, or a switch there and back. */
+function pausesOf(bench: Bench, setting: Setting) {
+  bench.report(`bench:   ${setting.name}…`)
+  return bench.inFreshMachine(setting.name, stopTimeoutMs, (fresh) => measurePauses(fresh, device, setting))
+}
+
+async function measureDrain(bench: Bench): Promise<Figures> {
+  const { stop: ours } = await pausesOf(bench, oursSetting)
+  const figures: Record<string, number> = {}
+  for (const setting of peers) figures[setting.name] = (await pausesOf(bench, setting)).stop
+  return { ours, peers: figures }
+}
+
+async function measureSwitch(bench: Bench): Promise<Figures> {
+  const { leave = Number.NaN, enter = Number.NaN } = await pausesOf(bench, oursSetting)
+  const figures: Record<string, number> = {}
+  for (const setting of peers) {
+    const { stop, cont } = await pausesOf(bench, setting)
+    figures[`${setting.name}-stop-cont`] = stop + cont
+  }
+  return {
+    ours: Math.max(leave, enter),
+    peers: figures,
+    details: { 'to userspace, us': Math.round(leave), 'to the kernel, us': Math.round(enter) },
+  }
+}
+
+const pauses: Case[] = [
+  { name: 'drain-qd32', measure: measureDrain },
+  { name: 'switch-qd32', measure: measureSwitch },
+].map(({ name, measure }) => ({
+  name,
+  unit: 'us',
+  better: 'lower',
+  goals: {},
+  measure: (_lab, bench) => measure(bench),
+  timeoutMs: 3_600_000,
+}))
+
+async function measureMemories(lab: Lab, bench: Bench): Promise<Figures> {
+  const sums: Record<string, number> = {}
+  const details: Record<string, number> = {}
+  for (const driver of ['vhost-blk-pci', 'virtio-blk-pci']) {
+    bench.report(`bench:   ${driver}…`)
+    const { qemu, kernel } = await measureMemory(lab, driver)
+    sums[driver] = qemu + kernel
+    details[`QEMU's, ${driver}`] = Math.round(qemu)
+    details[`the kernel's, ${driver}`] = Math.round(kernel)
+  }
+  const { 'vhost-blk-pci': ours = Number.NaN, ...others } = sums
+  return { ours, peers: others, details }
+}
+
+const memoryPerDisk: Case = {
+  name: 'memory-per-disk',
+  unit: 'KiB',
+  better: 'lower',
+  goals: {},
+  measure: measureMemories,
+}
+
 export const deviceSuite: Suite = {
   name: 'device',
   title: "a guest's disk: the kernel datapath beside QEMU's own",
@@ -99,7 +163,8 @@ export const deviceSuite: Suite = {
       machine: { icount: true },
       bootEach: false,
       prepare: prepareNullBlk,
-      cases: [...paths, stops],
+      cases: [...paths, stops, ...pauses],
     },
+    { mode: 'wall-clock', machine: {}, bootEach: false, prepare: prepareNullBlk, cases: [memoryPerDisk] },
   ],
 }
