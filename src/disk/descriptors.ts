@@ -55,7 +55,7 @@ export class Descriptors {
       throw new VblkError(
         'NO_DESCRIPTORS',
         ExitCode.Refused,
-        `${vm.name}: descriptors pass only a unix socket of this host`,
+        `${vm.name}: descriptors pass only a unix socket of this host, or its libvirt`,
         {
           hint: "leave out --pass-fd, or name the VM's own QMP socket",
         },

@@ -43,7 +43,7 @@ const meanings: Meaning[] = [
     code: 'SOURCE_NOT_READABLE',
     exitCode: ExitCode.Refused,
     what: (spec) => `QEMU may not open ${spec.source.file}`,
-    hint: "check the file's owner and mode against the user that QEMU runs as",
+    hint: "check the file's owner and mode against the user that QEMU runs as, or have vblk open it: --pass-fd",
   },
   {
     pattern: /Read-only file system/,
@@ -57,7 +57,7 @@ const meanings: Meaning[] = [
     code: 'SOURCE_NOT_FOUND',
     exitCode: ExitCode.NotFound,
     what: (spec) => `QEMU does not see ${spec.source.file}`,
-    hint: 'it may run in another mount namespace or chroot',
+    hint: 'it may run in another mount namespace or chroot; vblk opens the file itself with --pass-fd',
   },
   {
     pattern: /O_DIRECT/,

@@ -29,7 +29,7 @@ import type {
 } from './protocol.ts'
 import { hasPromisedShape } from './shapes.ts'
 import { busy, openSocket, readBacklog } from './socket.ts'
-import type { OpenTransport } from './transport.ts'
+import type { FdPassing, OpenTransport } from './transport.ts'
 import { type WaitOptions, waitFor } from './waiting.ts'
 
 /**
@@ -96,7 +96,7 @@ export class QmpClient {
   readonly path: string
   readonly #options: ConnectOptions
   #runstate: Runstate = 'idle'
-  #socket: Duplex | undefined
+  #socket: (Duplex & Partial<FdPassing>) | undefined
   #version: QmpVersion | undefined
   #offersOutOfBand = false
   #nextId = 1
@@ -194,7 +194,7 @@ export class QmpClient {
 
   /** Whether commands can take descriptors along. */
   get passesFds(): boolean {
-    return this.descriptor !== undefined && this.#options.sendFds !== undefined
+    return this.#socket?.passFds !== undefined || (this.descriptor !== undefined && this.#options.sendFds !== undefined)
   }
 
   async #perform<C extends CommandName>(
@@ -240,7 +240,7 @@ export class QmpClient {
     await this.close()
   }
 
-  #listen(socket: Duplex): void {
+  #listen(socket: Duplex & Partial<FdPassing>): void {
     const lines = new LineSplitter(this.#options.maxLineBytes ?? defaultMaxLineBytes)
     this.#socket = socket
     socket.on('data', (chunk: Buffer) => {
@@ -364,6 +364,7 @@ export class QmpClient {
   }
 
   #trySendFds(fds: readonly number[]): boolean {
+    if (this.#socket?.passFds !== undefined) return this.#socket.passFds(fds)
     // The space that carries them must not become a part of a line that is half sent.
     if (this.descriptor === undefined || this.#socket?.writableLength !== 0) return false
     try {

@@ -6,6 +6,7 @@ export { EventStream } from './events.ts'
 export type { Json } from './json.ts'
 export * from './protocol.ts'
 export {
+  type FdPassing,
   type OpenTransport,
   type TcpAddress,
   type TlsAddress,

@@ -8,7 +8,13 @@ import { QmpConnectError } from './errors.ts'
 import { type WaitOptions, waitFor } from './waiting.ts'
 
 /** Opens a stream to a monitor by other means than a unix socket. Throws QmpConnectError. */
-export type OpenTransport = (options: WaitOptions) => Promise<Duplex>
+export type OpenTransport = (options: WaitOptions) => Promise<Duplex & Partial<FdPassing>>
+
+/** Of a stream that can take descriptors along. */
+export interface FdPassing {
+  /** Gives the line that is written next descriptors to take along; they stay open until its reply. False while it can't. */
+  passFds(fds: readonly number[]): boolean
+}
 
 export interface TcpAddress {
   host: string

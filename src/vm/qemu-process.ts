@@ -9,6 +9,7 @@ import type { Vm } from './vm.ts'
  * socket and passed it on.
  */
 export function findProcess(vm: Vm): PeerCredentials | { unknown: string } {
+  if (vm.process !== undefined) return vm.process
   if (vm.elsewhere !== undefined) return { unknown: vm.elsewhere }
   const { descriptor } = vm.qmp
   if (descriptor === undefined) return { unknown: 'its monitor is closed' }

@@ -5,15 +5,19 @@ import { ExitCode } from '../errors.ts'
 import { type OpenTransport, QmpConnectError, tcpTransport, tlsTransport } from '../qmp/index.ts'
 import { parseAddress, type VmAddress } from './address.ts'
 import { findRegistered, listRegistered } from './registry.ts'
+import type { Vm } from './vm.ts'
+
+/** Where a VM's QEMU runs, as far as its address tells: see Vm. */
+export type Place = Pick<Vm, 'process' | 'elsewhere' | 'remote'>
 
 /** How a VM's monitor is reached. */
 export interface Route {
   /** A unix socket of this host, or the address as messages show it. */
   path: string
   open?: OpenTransport
-  /** See Vm. */
-  elsewhere?: string
-  remote?: boolean
+  place?: Place
+  /** For a place that only an open monitor tells. */
+  locate?(): Promise<Place>
 }
 
 const bareName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
@@ -36,22 +40,21 @@ export async function resolveVm(text: string): Promise<Route> {
 }
 
 async function route(text: string, address: VmAddress): Promise<Route> {
-  const elsewhere = (how: string) => `its monitor is reached through ${how}`
+  const there = (how: string) => ({ elsewhere: `its monitor is reached through ${how}`, remote: true })
   switch (address.kind) {
     case 'unix':
       return { path: address.path }
     case 'tcp':
-      return { path: text, open: tcpTransport(address), elsewhere: elsewhere('the network'), remote: true }
+      return { path: text, open: tcpTransport(address), place: there('the network') }
     case 'tls':
-      return { path: text, open: tlsTransport(address), elsewhere: elsewhere('the network'), remote: true }
+      return { path: text, open: tlsTransport(address), place: there('the network') }
     case 'ssh': {
       const { sshTransport } = await import('./ssh.ts')
-      return { path: text, open: sshTransport(address), elsewhere: elsewhere('ssh'), remote: true }
+      return { path: text, open: sshTransport(address), place: there('ssh') }
     }
     default: {
-      const { libvirtTransport } = await import('./libvirt.ts')
-      const remote = address.uri !== undefined && !/^qemu:\/\/\//.test(address.uri)
-      return { path: text, open: libvirtTransport(address), elsewhere: elsewhere('libvirt'), remote }
+      const { libvirtRoute } = await import('./libvirt.ts')
+      return { path: text, ...libvirtRoute(address) }
     }
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { ExitCode, VblkError } from '../errors.ts'
-import { sendFds } from '../host/fd.ts'
+import { type PeerCredentials, sendFds } from '../host/fd.ts'
 import { QmpClient, QmpCommandError, type QmpVersion, type StatusInfo, type WaitOptions } from '../qmp/index.ts'
 import { lockVm } from './lock.ts'
 import { resolveVm } from './resolve.ts'
@@ -24,6 +24,8 @@ export interface Vm {
   /** As the user named it. */
   name: string
   qmp: QmpClient
+  /** Its QEMU, when that isn't at the other end of a unix socket and is known all the same. */
+  process?: PeerCredentials
   /** Why the process that serves the monitor can't be looked at, when it isn't at the other end of a unix socket. */
   elsewhere?: string
   /** Its QEMU opens files of another host, or may do so. */
@@ -38,7 +40,7 @@ const connectMs = 10_000
  * the like: exit codes 3, 4, 6 and 9; 2 for an address that is none.
  */
 export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmOptions = {}): Promise<Vm> {
-  const { path, open, elsewhere, remote } = await resolveVm(name)
+  const { path, open, place, locate } = await resolveVm(name)
   const qmp = await QmpClient.connect({
     path,
     open,
@@ -48,7 +50,7 @@ export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmO
     sendFds,
     trace: trace && ((direction, line) => trace(`${direction === 'send' ? '->' : '<-'} ${line}`)),
   })
-  return { name, qmp, ...(elsewhere !== undefined && { elsewhere }), ...(remote && { remote }) }
+  return { name, qmp, ...(place ?? (await locate?.())) }
 }
 
 /** Opens the VM for the time of one function, and lets go of its monitor whatever happens. */
