@@ -10,7 +10,8 @@ import { Script } from 'node:vm'
  */
 export function loadBundle(root) {
   const file = join(root, 'dist/vblk.cjs')
-  const source = readFileSync(file, 'utf8')
+  // ASCII throughout (script/bundle.ts), and read in half the time as this.
+  const source = readFileSync(file, 'latin1')
   // V8 itself tells sources apart by their length only. The first line is the hash of the rest.
   const id = /^\/\/ ([0-9a-f]{16})\n/.exec(source)?.[1]
   const cacheFile = join(root, 'dist/code-cache', `${id}-${process.version}-${process.arch}`)

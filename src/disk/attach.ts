@@ -45,11 +45,16 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
   const { signal, dryRun } = options
   const { id } = spec
   requireLocal(vm, `${spec.source.file} was looked at here`)
-  await requireVhostBlk(vm, { signal })
-  const existing = await findSame(vm, spec, signal)
+  // All at once: QEMU answers in order, and each wait for an answer costs two wake-ups.
+  const hasDevice = begin(requireVhostBlk(vm, { signal }))
+  const same = begin(findSame(vm, spec, signal))
+  const isHere = begin(requireHere(vm, { signal }))
+  const chosen = begin(spec.bus ?? chooseBus(vm, signal))
+  await hasDevice
+  const existing = await same
   if (existing !== undefined) return { id, changed: false, disk: existing, commands: [], dryRun }
-  await requireHere(vm, { signal })
-  const bus = spec.bus ?? (await chooseBus(vm, signal))
+  await isHere
+  const bus = await chosen
   const descriptors = spec.passFds === true ? await Descriptors.open(vm, spec, { signal }) : undefined
   try {
     const commands = attachCommands(spec, bus, descriptors)
@@ -59,6 +64,13 @@ export async function attachDisk(vm: Vm, spec: DiskSpec, options: OperationOptio
   } finally {
     descriptors?.close()
   }
+}
+
+/** Begins what is awaited later: until then its failure concerns nobody. */
+function begin<T>(work: Promise<T> | T): Promise<T> {
+  const begun = Promise.resolve(work)
+  begun.catch(() => {})
+  return begun
 }
 
 /** Adds what belongs to a disk, and waits for its datapath; or nothing is added. */
@@ -93,9 +105,12 @@ async function addDisk(
 /** The disk, if it is attached as asked. Throws VblkError (exit code 5) for anything else that stands in the way. */
 async function findSame(vm: Vm, spec: DiskSpec, signal: AbortSignal): Promise<DiskInfo | undefined> {
   const { id } = spec
-  const device = await findDevice(vm, id, { signal })
+  const [device, isNodeThere] = await Promise.all([
+    findDevice(vm, id, { signal }),
+    hasNode(vm, nodeName(id), { signal }),
+  ])
   if (device === undefined) {
-    if (!(await hasNode(vm, nodeName(id), { signal }))) return undefined
+    if (!isNodeThere) return undefined
     throw new VblkError(
       'NODE_EXISTS',
       ExitCode.Refused,

@@ -68,14 +68,11 @@ export async function listDisks(vm: Vm, options: WaitOptions = {}): Promise<Disk
   ])
   await nameFiles(vm, blocks, options)
   const standstill = running ? undefined : `the VM is not running (${status})`
-  const disks: DiskInfo[] = []
-  for (const device of sortByName(named)) {
-    if (isDisk(device)) disks.push(await readDisk(vm, device, device.name, blocks, standstill, options))
-  }
-  for (const device of sortByName(anonymous)) {
-    if (isDisk(device)) disks.push(await readDisk(vm, device, null, blocks, standstill, options))
-  }
-  return disks
+  const found = [
+    ...sortByName(named).map((device) => ({ device, id: device.name })),
+    ...sortByName(anonymous).map((device) => ({ device, id: null })),
+  ].filter(({ device }) => isDisk(device))
+  return await Promise.all(found.map(({ device, id }) => readDisk(vm, device, id, blocks, standstill, options)))
 }
 
 /** Puts the paths that vblk opened in place of the names by which QEMU opened their descriptors. */

@@ -351,8 +351,18 @@ export class QmpClient {
       this.#pending.set(id, { request, resolve, reject })
     })
     this.#options.trace?.('send', line)
-    this.#socket?.write(`${line}\n`)
+    this.#write(`${line}\n`)
     return await waitFor(reply, command, wait)
+  }
+
+  /** Commands that are given together go out together, by one system call. */
+  #write(line: string): void {
+    const socket = this.#socket
+    if (socket !== undefined && socket.writableCorked === 0) {
+      socket.cork()
+      process.nextTick(() => socket.uncork())
+    }
+    socket?.write(line)
   }
 
   /** Lets the socket get rid of what it has. Throws when there is no use in waiting. */

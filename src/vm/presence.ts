@@ -23,10 +23,12 @@ const underWay: ReadonlySet<MigrationStatus> = new Set<MigrationStatus>([
  * What is plugged in or out meanwhile would be missing on the other side.
  */
 export async function requireHere(vm: Vm, options: WaitOptions = {}): Promise<void> {
-  const { status } = await vm.qmp.execute('query-status', {}, options)
+  const [{ status }, migration] = await Promise.all([
+    vm.qmp.execute('query-status', {}, options),
+    vm.qmp.execute('query-migrate', {}, options),
+  ])
   if (status === 'inmigrate') throw elsewhere(vm, 'waits for a VM that migrates to it')
   if (status === 'postmigrate') throw elsewhere(vm, 'has given its VM away by migration')
-  const migration = await vm.qmp.execute('query-migrate', {}, options)
   if (migration.status !== undefined && underWay.has(migration.status)) throw migrating(vm)
 }
 
