@@ -2,6 +2,7 @@
 
 import { realpath } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
+import { findAddress } from '../vm/resolve.ts'
 import { withLockedVm } from '../vm/vm.ts'
 import { sshName, withThereVm } from './hosts/with-there-vm.ts'
 import type { Sides } from './options.ts'
@@ -20,7 +21,7 @@ export interface TwoVmsOptions {
 
 /**
  * Opens the two QEMUs of a migration for changes, and closes them after use. Throws what withLockedVm throws, and VblkError
- * (exit code 2) if both names are of one socket.
+ * (exit code 2) if both names are of one socket, 5 for a domain of libvirt.
  */
 export async function withTwoVms<T>(
   names: { vm: string; destination: string },
@@ -28,6 +29,7 @@ export async function withTwoVms<T>(
   use: (sides: Sides) => Promise<T>,
 ): Promise<T> {
   await requireTwo(names.vm, names.destination)
+  for (const name of [names.vm, names.destination]) await requireOwn(name)
   await requireSourceHere(names.vm)
   const there = await sshName(names.destination)
   const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
@@ -44,6 +46,19 @@ export async function withTwoVms<T>(
       throw error
     }
   })
+}
+
+/** A domain's QEMU is libvirt's: its idea of where the VM is would be wrong from then on. */
+async function requireOwn(name: string): Promise<void> {
+  if ((await findAddress(name))?.kind !== 'libvirt') return
+  throw new VblkError(
+    'LIBVIRT_DOMAIN',
+    ExitCode.Refused,
+    `${name} is a domain of libvirt, which would not know of the move`,
+    {
+      hint: 'move it with virsh migrate; "vblk device adapt --help" tells how its disks fit the other host',
+    },
+  )
 }
 
 /** vblk runs where the VM does: only there can it prove what became of the source. */

@@ -22,6 +22,14 @@ export interface Route {
 
 const bareName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
+/** The address that a VM is named by, or that its registered name stands for; undefined for a name that nothing has. */
+export async function findAddress(text: string): Promise<VmAddress | undefined> {
+  const address = parseAddress(text)
+  if (address !== undefined || !bareName.test(text)) return address
+  const registered = await findRegistered(text)
+  return registered && parseAddress(registered.address)
+}
+
 /** Throws VblkError: exit code 2 for an address that is none, 3 for a name that nothing has. */
 export async function resolveVm(text: string): Promise<Route> {
   const address = parseAddress(text)

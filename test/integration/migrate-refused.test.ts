@@ -337,3 +337,23 @@ describe('a source that', () => {
     expect(envelope.error).toMatchObject({ exitCode: 5, code: 'MIGRATION_BLOCKED' })
   })
 })
+
+test.each(['source', 'destination'])(
+  'a domain of libvirt as the %s, by its address or a registered name',
+  async (side) => {
+    process.env.VBLK_CONFIG_DIR = join(bench.dir, 'config')
+    try {
+      await vblk(['vm', 'add', 'web', 'libvirt:web', '--replace'])
+      for (const name of ['libvirt:web?uri=qemu:///system', 'web']) {
+        const [from, to] = side === 'source' ? [name, source.socket] : [source.socket, name]
+        const { exitCode, envelope } = await migrate(from, to)
+        expect({ exitCode, error: envelope.error }).toMatchObject({
+          exitCode: 5,
+          error: { code: 'LIBVIRT_DOMAIN', hint: expect.stringContaining('virsh migrate') },
+        })
+      }
+    } finally {
+      delete process.env.VBLK_CONFIG_DIR
+    }
+  },
+)
