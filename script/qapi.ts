@@ -34,11 +34,12 @@ const commands = [
   ...['block_set_io_throttle', 'add-fd', 'remove-fd', 'query-fdsets', 'query-yank', 'yank', 'stop', 'cont', 'quit'],
   ...['system_reset', 'migrate', 'migrate-incoming', 'migrate-continue', 'migrate_cancel', 'query-migrate'],
   ...['query-migrate-capabilities', 'migrate-set-capabilities', 'query-migrate-parameters'],
-  ...['migrate-set-parameters', 'x-query-virtio-status'],
+  ...['migrate-set-parameters', 'x-query-virtio-status', 'nbd-server-start', 'nbd-server-stop', 'block-export-add'],
+  ...['blockdev-mirror', 'block-job-cancel', 'query-jobs', 'job-dismiss'],
 ]
 const events = [...['DEVICE_DELETED', 'DEVICE_UNPLUG_GUEST_ERROR', 'MIGRATION', 'STOP', 'RESUME', 'RESET', 'SHUTDOWN']]
 /** Of the block drivers, those in use: all of them are thousands of lines. */
-const drivers = new Set(['raw', 'file', 'host_device'])
+const drivers = new Set(['raw', 'file', 'host_device', 'nbd'])
 
 const builtin: Record<string, string> = {
   ...{ string: 'string', number: 'number', int: 'QapiInt', boolean: 'boolean', null: 'null', value: 'Json' },

@@ -7,6 +7,7 @@ import type { MigratedVm } from '../migration/result.ts'
 import { startDestination } from '../migration/start-destination.ts'
 import { withTwoVms } from '../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
+import { copyRequests, copyStorageFlag } from '../ui/copy-storage-flag.ts'
 import { vmArgument } from '../ui/disk-text.ts'
 import { renderDryRun, renderMigrated } from '../ui/migration-text.ts'
 import { tuningFlags, tuningOf } from '../ui/tuning-flags.ts'
@@ -22,13 +23,16 @@ Disks that vblk attached are made on the destination with the same id, slot and 
 every kernel backend must have stopped, and the destination runs only after its write caches were found as they were.
 Whatever fails until then is rolled back: the VM goes on where it was, and the destination's QEMU is ended.
 A destination on another host is reached by ssh, which must work without a question and find the same vblk there. Both
-hosts must have the very same disks, and both keep the migration's journal.`
+hosts must have the very same disks, and both keep the migration's journal.
+Between two QEMUs of one host, --copy-storage moves a disk's contents to another image: QEMU serves the disk while it is copied,
+every write goes to both, and the source's image is left as it was at the switchover. --bandwidth and --timeout hold for it too.`
 
   static override examples = [
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp',
     '<%= config.bin %> migrate /run/vm1.qmp ssh://root@host2/run/vm1.qmp',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --start-destination /etc/vms/vm1-incoming',
+    '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --copy-storage data=/dev/vg1/data --timeout 7200',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
   ]
 
@@ -42,6 +46,7 @@ hosts must have the very same disks, and both keep the migration's journal.`
 
   static override flags = {
     ...tuningFlags,
+    'copy-storage': copyStorageFlag(),
     'start-destination': Flags.string({
       description:
         'if nobody serves DESTINATION, run this program with its path, and end the QEMU if the VM can not move',
@@ -56,6 +61,7 @@ hosts must have the very same disks, and both keep the migration's journal.`
 
   protected override async execute(context: Context<typeof Migrate>): Promise<MigratedVm | DryRun> {
     const { flags, args, signal, timeoutMs, progress, trace } = context
+    const copyStorage = copyRequests(flags['copy-storage'])
     const open = {
       timeoutMs: Math.min(timeoutMs, answerMs),
       signal,
@@ -72,6 +78,7 @@ hosts must have the very same disks, and both keep the migration's journal.`
         dryRun: flags['dry-run'],
         ...tuningOf(flags),
         keepSource: flags['keep-source'] === true,
+        copyStorage,
       }),
     )
   }

@@ -19,6 +19,8 @@ export interface Preflight {
     datapath: DiskInfo['datapath']
     /** vblk makes it on the destination; else it is there. */
     made: boolean
+    /** The destination's image, for a disk whose storage goes along. */
+    copiedTo?: string
   }[]
 }
 
@@ -33,10 +35,11 @@ export function preflightOf({ source, destination }: Sides, { wasRunning, disks 
     vm: source.name,
     destination: destination.name,
     running: wasRunning,
-    disks: disks.map(({ source: { id, datapath }, preparation }) => ({
+    disks: disks.map(({ source: { id, datapath }, preparation, copy }) => ({
       id,
       datapath,
       made: preparation !== undefined,
+      ...(copy !== undefined && { copiedTo: copy.file }),
     })),
   }
 }

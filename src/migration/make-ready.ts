@@ -11,6 +11,7 @@ import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Plan, Remains } from './plan.ts'
 import { prepareDisk, removeDisk } from './prepare.ts'
 import { rollBack } from './rollback.ts'
+import { closeExports, removeCopies } from './storage/remove-copies.ts'
 
 /**
  * Makes the disks on the destination and sets what both QEMUs need. A failure leaves both sides as they were; `remains`
@@ -79,6 +80,8 @@ export async function undoPreparation(
     await work().catch((error: Error) => void failures.push({ side, message: error.message }))
   }
   await report.step('removing what was made on the destination', async () => {
+    await attempt('source', () => removeCopies(sides.source, plan))
+    await attempt('destination', () => closeExports(sides.destination, plan, journal.record.channel))
     for (const command of plan.settings.restore) await attempt(command.side, () => send(sides, command))
     for (const { preparation } of plan.disks.toReversed()) {
       if (preparation !== undefined) await attempt('destination', () => removeDisk(sides.destination, preparation.id))

@@ -16,6 +16,8 @@ import { listenCommands, type ReadyPlan, startCommand } from './plan.ts'
 import { rollBack } from './rollback.ts'
 import { runDestination } from './run.ts'
 import { awaitStatus } from './status.ts'
+import { endCopies } from './storage/copy-storage.ts'
+import type { Job } from './storage/jobs.ts'
 import { type Switchover, switchOver } from './switchover.ts'
 
 /** What is known once the destination has the VM. */
@@ -23,6 +25,8 @@ export type Moved = Switchover & {
   status: RunState
   /** Null for a VM that stood still anyway. */
   downtime: Downtime | null
+  /** How the copies of the storage that goes along have ended. */
+  copies: readonly Job[]
 }
 
 /** What the journal keeps of it. */
@@ -73,7 +77,7 @@ async function moveUntilNoReturn(
   journal: Journal,
   deadline: Deadline,
   clock: DowntimeClock,
-): Promise<Switchover & { status: RunState }> {
+): Promise<Omit<Moved, 'downtime'>> {
   const { signal } = deadline
   try {
     await journal.enter('copy')
@@ -82,11 +86,12 @@ async function moveUntilNoReturn(
       awaitStatus(sides.source, 'pre-switchover', { signal, watch: (info) => detail(progressOf(info)) }),
     )
     return await report.step('switching over', async () => {
+      const copies = await endCopies(sides, plan, signal)
       const switchover = await switchOver(sides, plan, report, journal, signal)
       signal.throwIfAborted()
       await journal.enterCommit(switchover.disks)
       clock.verified()
-      return { ...switchover, status: plan.wasRunning ? await runDestination(sides) : 'paused' }
+      return { ...switchover, copies, status: plan.wasRunning ? await runDestination(sides) : 'paused' }
     })
   } catch (error) {
     if (error instanceof OutcomeUnknownError) throw error

@@ -2,6 +2,7 @@
 
 import type { Vm } from '../vm/vm.ts'
 import type { JournalStore } from './journal/store.ts'
+import type { CopyRequests } from './storage/plan-copy.ts'
 
 /** Who hears how a migration gets on; the commands' progress display is one. */
 export interface Report {
@@ -37,6 +38,8 @@ export interface MigrateOptions extends Tuning {
   dryRun: boolean
   /** Leave the source's QEMU there, stopped, instead of ending it. */
   keepSource: boolean
+  /** The disks whose storage goes along; all others are shared. */
+  copyStorage?: CopyRequests
 }
 
 export type Side = 'source' | 'destination'

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import path from 'node:path'
 import { type DescriptorSets, setName } from '../disk/descriptors.ts'
 import type { DiskInfo } from '../disk/info.ts'
 import { blockdevAddArguments, throttleArguments } from '../disk/plan.ts'
@@ -7,6 +8,17 @@ import { command, type SideCommand } from './commands.ts'
 import type { Preparation } from './preparation.ts'
 import type { DeviceProperties } from './properties.ts'
 import type { Settings } from './settings.ts'
+import {
+  closeCommands,
+  copiedDisks,
+  endCommand,
+  leaveCommands,
+  mirrorCommands,
+  nbdSocket,
+  type StorageCopy,
+  serveCommands,
+  speedOf,
+} from './storage/copy.ts'
 
 /** A disk of the VM, before the migration. */
 export interface PlannedDisk {
@@ -17,6 +29,8 @@ export interface PlannedDisk {
   destination: Pick<DiskInfo, 'path' | 'file' | 'node' | 'writeCacheSetting' | 'writeCache' | 'kernel'>
   /** What makes it on the destination; undefined if the destination has it. */
   preparation: Preparation | undefined
+  /** How its storage goes along; undefined for a disk that both sides share. */
+  copy?: StorageCopy | undefined
 }
 
 /** All that is known and decided before anything is changed. */
@@ -26,6 +40,8 @@ export interface Plan {
   disks: PlannedDisk[]
   settings: Settings
   keepSource: boolean
+  /** Of the user's wish, for the storage that goes along: bytes per second. */
+  bandwidth?: number | undefined
 }
 
 /** A plan whose disks are made and whose settings are set. */
@@ -45,6 +61,7 @@ export interface Remains {
     destination: Pick<DiskInfo, 'path'>
     /** The disk is vblk's own on the destination; undefined if the destination had it. */
     preparation: Pick<Preparation, 'id'> | undefined
+    copy?: StorageCopy | undefined
   }[]
 }
 
@@ -79,12 +96,19 @@ export const runCommand = command('destination', 'cont', {})
 export const endSourceCommand = command('source', 'quit', {})
 
 /** Every command that changes something, in order, if all goes well. */
-export function planCommands({ wasRunning, disks, settings, keepSource }: Plan, uri: string): SideCommand[] {
+export function planCommands({ wasRunning, disks, settings, keepSource, bandwidth }: Plan, uri: string): SideCommand[] {
+  const copied = copiedDisks(disks)
+  const socket = nbdSocket(path.dirname(uri.replace(/^unix:/, '')))
   return [
     ...disks.flatMap(({ preparation }) => (preparation === undefined ? [] : prepareCommands(preparation))),
     ...settings.apply,
+    ...serveCommands(copied, socket),
+    ...copied.flatMap((disk) => mirrorCommands(disk, socket, speedOf(bandwidth, copied.length))),
     ...listenCommands(uri),
     startCommand(uri),
+    ...copied.map(endCommand),
+    ...copied.flatMap(leaveCommands),
+    ...closeCommands(copied),
     continueCommand,
     ...(wasRunning ? [runCommand] : []),
     ...endCommands({ settings, keepSource }),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { listDisks } from '../disk/info.ts'
+import { nodeName } from '../disk/names.ts'
 import { isSameSource } from '../disk/source.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { BlockDeviceInfo, WaitOptions } from '../qmp/index.ts'
@@ -13,10 +14,11 @@ import { requireKernelHere, requireKernelThere } from './kernel-datapath.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import { withPassedImage } from './passed-image.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
-import { planPreparation } from './preparation.ts'
+import { onImage, planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
 import { checkDestinationState, checkSourceState } from './runstates.ts'
 import { capabilityFaults, planSettings } from './settings.ts'
+import { checkNewImage, planCopy, requireApart, requireCopyable } from './storage/plan-copy.ts'
 import { writeCacheFault } from './write-cache.ts'
 
 /**
@@ -50,12 +52,14 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
     await findings.attempt(() => requireVhostBlk(destination, wait))
   await requireIothreads(destination, disks, findings, wait)
   await checkSameDisks(sides, disks, findings)
+  await findings.attempt(() => requireApart(disks))
   findings.throwIfAny()
   return {
     wasRunning: facts.source.status.running,
     disks,
     settings: await planSettings(sides, options, wait),
     keepSource: options.keepSource,
+    bandwidth: options.bandwidth,
   }
 }
 
@@ -89,12 +93,16 @@ async function pairDisks(
   const wait = { signal: options.signal }
   const nodes = await source.qmp.execute('query-named-block-nodes', { flat: true }, wait)
   const [ours, theirs] = [await describeDisks(source, wait), await describeDisks(destination, wait)]
+  const requests = options.copyStorage ?? new Map<string, string | undefined>()
+  const all = ours.map(({ disk }) => disk)
+  await findings.attempt(() => requireCopyable({ source, destination }, all, requests))
   const pairs: PlannedDisk[] = []
   for (const described of ours) {
     const pair = await findings.attempt(async () => {
       const planned = await pairDisk(described, theirs, nodes, options)
       const { spec } = planned.preparation ?? {}
-      if (spec?.passFds === true) await withPassedImage(source, spec, wait, async () => {})
+      if (spec?.passFds === true && planned.copy === undefined)
+        await withPassedImage(source, spec, wait, async () => {})
       return planned
     })
     if (pair !== undefined) pairs.push(pair)
@@ -111,23 +119,31 @@ async function pairDisk(
   described: DescribedDisk,
   theirs: DescribedDisk[],
   nodes: BlockDeviceInfo[],
-  { report, datapath }: Pick<MigrateOptions, 'report' | 'datapath'>,
+  { report, datapath, copyStorage }: Pick<MigrateOptions, 'report' | 'datapath' | 'copyStorage'>,
 ): Promise<PlannedDisk> {
   const name = diskName(described.disk)
   const needsKernel = datapath === 'kernel'
   if (needsKernel) requireKernelHere(name, described.disk)
   const here = { name, source: described.disk, properties: described.properties }
   const there = theirs.find(({ disk }) => isCounterpart(described.disk, disk))
+  const { id } = described.disk
+  const isCopied = id !== null && copyStorage?.has(id) === true
+  const wanted = isCopied ? copyStorage.get(id) : undefined
   if (there === undefined) {
+    const shared = planPreparation(described, nodes, needsKernel)
+    const image = isCopied ? await checkNewImage(described.disk, wanted) : undefined
+    const preparation = image === undefined ? shared : onImage(shared, image)
+    const copy = image === undefined ? undefined : { file: image.file, node: nodeName(shared.id) }
     // A device with an id has the same place in every QEMU's object tree.
-    return { ...here, destination: described.disk, preparation: planPreparation(described, nodes, needsKernel) }
+    return { ...here, destination: { ...described.disk, file: preparation.spec.source.file }, preparation, copy }
   }
+  const copy = isCopied ? await planCopy(described.disk, there.disk, wanted) : undefined
   if (needsKernel) requireKernelThere(name, there.disk)
-  await checkFits(described, there)
+  await checkFits(described, there, copy !== undefined)
   if (described.disk.writeCache.current === null || there.disk.writeCache.current === null) {
     report.warn(`${name}: QEMU's virtio-blk does not tell its write cache, so it can't be verified`)
   }
-  return { ...here, destination: there.disk, preparation: undefined }
+  return { ...here, destination: there.disk, preparation: undefined, copy }
 }
 
 async function describeDisks(vm: Vm, wait: WaitOptions): Promise<DescribedDisk[]> {
@@ -138,11 +154,13 @@ async function describeDisks(vm: Vm, wait: WaitOptions): Promise<DescribedDisk[]
   return described
 }
 
-/** Throws VblkError (exit code 5) that says why a disk's counterpart can't take its place. */
-export async function checkFits(here: DescribedDisk, there: DescribedDisk): Promise<void> {
+/** Throws VblkError (exit code 5) that says why a disk's counterpart can't take its place; `copied`: its image is another. */
+export async function checkFits(here: DescribedDisk, there: DescribedDisk, copied = false): Promise<void> {
   const [from, to] = [here.disk, there.disk]
   const sameFile =
-    from.file === to.file || (from.file !== null && to.file !== null && (await isSameSource(from.file, to.file)))
+    copied ||
+    from.file === to.file ||
+    (from.file !== null && to.file !== null && (await isSameSource(from.file, to.file)))
   const found = diskDifferences(here, there, sameFile)
   if (found.length > 0) {
     throw new VblkError(

@@ -2,6 +2,7 @@
 
 import path from 'node:path'
 import { fileNodeName, nodeName } from '../disk/names.ts'
+import type { Source } from '../disk/source.ts'
 import type { DiskSpec } from '../disk/spec.ts'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { BlockDeviceInfo, DeviceAddOptions } from '../qmp/index.ts'
@@ -66,6 +67,11 @@ export function planPreparation(
       ...writeCacheProperty(described),
     },
   }
+}
+
+/** The same disk on another image, which vblk opens by its path if the source was passed its own. */
+export function onImage(preparation: Preparation, source: Source): Preparation {
+  return { ...preparation, spec: { ...preparation.spec, file: source.file, source } }
 }
 
 /** The original write cache, where the default would bring another. */

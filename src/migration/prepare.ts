@@ -30,6 +30,7 @@ export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: 
   }
   try {
     if (spec.passFds !== true) await add()
+    else if (disk.copy !== undefined) await addPassed(destination, spec, undefined, signal, add)
     else
       await withPassedImage(source, spec, { signal }, (descriptor) =>
         addPassed(destination, spec, descriptor, signal, add),
@@ -45,18 +46,19 @@ export async function prepareDisk(sides: Sides, disk: PlannedDisk, preparation: 
   await checkFits(
     { disk: disk.source, properties: disk.properties },
     { disk: made, properties: await readDeviceProperties(destination, made, { signal }) },
+    disk.copy !== undefined,
   )
 }
 
-/** Passes the files of a disk, the image as the source's descriptor has it open, and adds the disk. */
+/** Passes the files of a disk, the image as the source's descriptor has it open if there is one, and adds the disk. */
 async function addPassed(
   destination: Vm,
   spec: DiskSpec,
-  descriptor: number,
+  descriptor: number | undefined,
   signal: AbortSignal,
   add: (descriptors: Descriptors) => Promise<void>,
 ): Promise<void> {
-  const opened = { ...spec, source: { ...spec.source, descriptor } }
+  const opened = descriptor === undefined ? spec : { ...spec, source: { ...spec.source, descriptor } }
   const descriptors = await Descriptors.open(destination, opened, { signal })
   try {
     await descriptors.pass(destination, { signal })

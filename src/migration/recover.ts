@@ -208,7 +208,7 @@ async function hasAll({ qmp }: Vm): Promise<boolean> {
 
 async function hasImages({ sides, record }: Recovery): Promise<boolean> {
   const nodes = await sides.destination.qmp.execute('query-named-block-nodes', { flat: true }, { timeoutMs: answerMs })
-  const files = new Set(record.disks.map(({ file }) => file))
+  const files = new Set(record.disks.map(({ file, copy }) => copy?.file ?? file))
   return nodes.some((node) => node.active === true && !node.ro && files.has(node.file))
 }
 
@@ -222,7 +222,7 @@ async function quit({ qmp }: Vm): Promise<void> {
 async function removeChannel({ channel, hosts }: MigrationRecord): Promise<void> {
   // It is on the source's host.
   if (!isChannelDir(channel) || (hosts !== undefined && !isThisHost(hosts.source))) return
-  await unlink(path.join(channel, 'migrate.sock')).catch(() => {})
+  for (const name of ['migrate.sock', 'nbd.sock']) await unlink(path.join(channel, name)).catch(() => {})
   await rmdir(channel).catch(() => {})
 }
 

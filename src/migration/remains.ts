@@ -9,11 +9,12 @@ export function remainsOf({ wasRunning, keepSource, disks, restore }: MigrationR
     wasRunning,
     keepSource,
     settings: { restore: restore as Remains['settings']['restore'] },
-    disks: disks.map(({ name, id, bus, addr, datapath, sourcePath, destinationPath, made }) => ({
+    disks: disks.map(({ name, id, bus, addr, datapath, sourcePath, destinationPath, made, copy }) => ({
       name,
       source: { id, bus, addr, datapath, path: sourcePath },
       destination: { path: destinationPath },
       preparation: made && id !== null ? { id } : undefined,
+      copy,
     })),
   }
 }

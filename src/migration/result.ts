@@ -7,6 +7,7 @@ import type { Finish } from './finish.ts'
 import type { Moved } from './move.ts'
 import type { Sides } from './options.ts'
 import type { ReadyPlan } from './plan.ts'
+import type { CopiedStorage } from './storage/copy-storage.ts'
 
 export interface MigratedDisk {
   id: string | null
@@ -17,6 +18,8 @@ export interface MigratedDisk {
   kernelRequests: { before: number | null; after: number | null }
   /** Why the kernel doesn't serve it on the destination. */
   reason?: string
+  /** Where its storage has gone; absent for a disk that both sides share. */
+  copied?: CopiedStorage & { from: string | null }
 }
 
 export interface MigratedVm {
@@ -42,6 +45,7 @@ export function migratedVm(
   plan: ReadyPlan,
   { migration, disks: saved, status, downtime }: Moved,
   finish: Finish,
+  copies: readonly (CopiedStorage | undefined)[] = [],
 ): MigratedVm {
   return {
     vm: source.name,
@@ -55,6 +59,7 @@ export function migratedVm(
     disks: plan.disks.map(({ source: before }, index) => {
       const after = finish.disks[index]
       const stopped = saved[index]
+      const copied = copies[index]
       return {
         id: before.id,
         datapath: { before: before.datapath, after: after?.datapath ?? null },
@@ -65,6 +70,7 @@ export function migratedVm(
         },
         kernelRequests: { before: stopped?.state?.requests ?? null, after: after?.kernel?.requests ?? null },
         ...(after !== undefined && after.reason !== '' && { reason: after.reason }),
+        ...(copied !== undefined && { copied: { ...copied, from: before.file } }),
       }
     }),
     source: finish.source,

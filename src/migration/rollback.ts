@@ -12,6 +12,7 @@ import type { Report, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Remains } from './plan.ts'
 import { awaitEnd } from './status.ts'
+import { removeCopies } from './storage/remove-copies.ts'
 
 const answerMs = 10_000
 const cancelMs = 30_000
@@ -42,6 +43,7 @@ export async function rollBack(
     return await report.step('rolling back', async () => {
       await enterRollback(journal, report)
       const status = await endMigration(source)
+      await removeCopies(source, plan)
       words += await destinationsWords(cause, destination)
       const end = isGone ? 'certain' : await endDestination(destination)
       const ended = end !== 'no answer'

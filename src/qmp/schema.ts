@@ -239,7 +239,7 @@ type T38 = {
   avg_zone_append_queue_depth: number
 }
 type T39 = { boundaries: QapiInt[]; bins: QapiInt[] }
-type T40 = ({ driver: 'file' } & T41) | ({ driver: 'host_device' } & T41) | { driver: 'raw' }
+type T40 = ({ driver: 'file' } & T41) | ({ driver: 'host_device' } & T41) | { driver: 'nbd' } | { driver: 'raw' }
 type T41 = { 'discard-nb-ok': QapiInt; 'discard-nb-failed': QapiInt; 'discard-bytes-ok': QapiInt }
 type T42 = { flat?: boolean }
 type T43 =
@@ -266,7 +266,7 @@ type T43 =
       'detect-zeroes'?: 'off' | 'on' | 'unmap'
     } & T45)
   | ({
-      driver: 'raw'
+      driver: 'nbd'
       'node-name'?: string
       discard?: 'ignore' | 'unmap'
       cache?: T44
@@ -276,6 +276,17 @@ type T43 =
       'force-share'?: boolean
       'detect-zeroes'?: 'off' | 'on' | 'unmap'
     } & T46)
+  | ({
+      driver: 'raw'
+      'node-name'?: string
+      discard?: 'ignore' | 'unmap'
+      cache?: T44
+      active?: boolean
+      'read-only'?: boolean
+      'auto-read-only'?: boolean
+      'force-share'?: boolean
+      'detect-zeroes'?: 'off' | 'on' | 'unmap'
+    } & T52)
 type T44 = { direct?: boolean; 'no-flush'?: boolean }
 type T45 = {
   filename: string
@@ -286,13 +297,36 @@ type T45 = {
   'drop-cache'?: boolean
   'x-check-cache-dropped'?: boolean
 }
-type T46 = { file: T43 | string; offset?: QapiInt; size?: QapiInt }
-type T47 = { device?: string; 'node-name'?: string; size: QapiInt }
-type T48 = { 'node-name': string }
-type T49 = { 'node-name'?: string; active: boolean }
-type T50 = { driver: string; bus?: string; id?: string }
-type T51 = { id: string }
-type T52 = {
+type T46 = {
+  server: T47
+  export?: string
+  'tls-creds'?: string
+  'tls-hostname'?: string
+  'x-dirty-bitmap'?: string
+  'reconnect-delay'?: QapiInt
+  'open-timeout'?: QapiInt
+}
+type T47 = ({ type: 'inet' } & T48) | ({ type: 'unix' } & T49) | ({ type: 'vsock' } & T50) | ({ type: 'fd' } & T51)
+type T48 = {
+  host: string
+  port: string
+  numeric?: boolean
+  to?: QapiInt
+  ipv4?: boolean
+  ipv6?: boolean
+  'keep-alive'?: boolean
+  mptcp?: boolean
+}
+type T49 = { path: string; abstract?: boolean; tight?: boolean }
+type T50 = { cid: string; port: string }
+type T51 = { str: string }
+type T52 = { file: T43 | string; offset?: QapiInt; size?: QapiInt }
+type T53 = { device?: string; 'node-name'?: string; size: QapiInt }
+type T54 = { 'node-name': string }
+type T55 = { 'node-name'?: string; active: boolean }
+type T56 = { driver: string; bus?: string; id?: string }
+type T57 = { id: string }
+type T58 = {
   device?: string
   id?: string
   bps: QapiInt
@@ -316,40 +350,26 @@ type T52 = {
   iops_size?: QapiInt
   group?: string
 }
-type T53 = { 'fdset-id'?: QapiInt; opaque?: string }
-type T54 = { 'fdset-id': QapiInt; fd: QapiInt }
-type T55 = { 'fdset-id': QapiInt; fd?: QapiInt }
-type T56 = { 'fdset-id': QapiInt; fds: T57[] }
-type T57 = { fd: QapiInt; opaque?: string }
-type T58 = ({ type: 'block-node' } & T59) | ({ type: 'chardev' } & T60) | { type: 'migration' }
-type T59 = { 'node-name': string }
-type T60 = { id: string }
-type T61 = { instances: T58[] }
-type T62 = { uri?: string; channels?: T63[]; detach?: boolean; resume?: boolean }
-type T63 = { 'channel-type': 'main' | 'cpr'; addr: T64 }
-type T64 =
-  | ({ transport: 'socket' } & T65)
-  | ({ transport: 'exec' } & T70)
-  | ({ transport: 'rdma' } & T66)
-  | ({ transport: 'file' } & T71)
-type T65 = ({ type: 'inet' } & T66) | ({ type: 'unix' } & T67) | ({ type: 'vsock' } & T68) | ({ type: 'fd' } & T69)
-type T66 = {
-  host: string
-  port: string
-  numeric?: boolean
-  to?: QapiInt
-  ipv4?: boolean
-  ipv6?: boolean
-  'keep-alive'?: boolean
-  mptcp?: boolean
-}
-type T67 = { path: string; abstract?: boolean; tight?: boolean }
-type T68 = { cid: string; port: string }
-type T69 = { str: string }
-type T70 = { args: string[] }
-type T71 = { filename: string; offset: QapiInt }
-type T72 = { uri?: string; channels?: T63[]; 'exit-on-error'?: boolean }
-type T73 = {
+type T59 = { 'fdset-id'?: QapiInt; opaque?: string }
+type T60 = { 'fdset-id': QapiInt; fd: QapiInt }
+type T61 = { 'fdset-id': QapiInt; fd?: QapiInt }
+type T62 = { 'fdset-id': QapiInt; fds: T63[] }
+type T63 = { fd: QapiInt; opaque?: string }
+type T64 = ({ type: 'block-node' } & T65) | ({ type: 'chardev' } & T66) | { type: 'migration' }
+type T65 = { 'node-name': string }
+type T66 = { id: string }
+type T67 = { instances: T64[] }
+type T68 = { uri?: string; channels?: T69[]; detach?: boolean; resume?: boolean }
+type T69 = { 'channel-type': 'main' | 'cpr'; addr: T70 }
+type T70 =
+  | ({ transport: 'socket' } & T47)
+  | ({ transport: 'exec' } & T71)
+  | ({ transport: 'rdma' } & T48)
+  | ({ transport: 'file' } & T72)
+type T71 = { args: string[] }
+type T72 = { filename: string; offset: QapiInt }
+type T73 = { uri?: string; channels?: T69[]; 'exit-on-error'?: boolean }
+type T74 = {
   state:
     | 'none'
     | 'setup'
@@ -367,7 +387,7 @@ type T73 = {
     | 'device'
     | 'wait-unplug'
 }
-type T74 = {
+type T75 = {
   status?:
     | 'none'
     | 'setup'
@@ -384,9 +404,9 @@ type T74 = {
     | 'pre-switchover'
     | 'device'
     | 'wait-unplug'
-  ram?: T75
-  vfio?: T76
-  'xbzrle-cache'?: T77
+  ram?: T76
+  vfio?: T77
+  'xbzrle-cache'?: T78
   'total-time'?: QapiInt
   'expected-downtime'?: QapiInt
   downtime?: QapiInt
@@ -396,11 +416,11 @@ type T74 = {
   'blocked-reasons'?: string[]
   'postcopy-blocktime'?: QapiInt
   'postcopy-vcpu-blocktime'?: QapiInt[]
-  'socket-address'?: T65[]
+  'socket-address'?: T47[]
   'dirty-limit-throttle-time-per-round'?: QapiInt
   'dirty-limit-ring-full-time'?: QapiInt
 }
-type T75 = {
+type T76 = {
   transferred: QapiInt
   remaining: QapiInt
   total: QapiInt
@@ -419,8 +439,8 @@ type T75 = {
   'postcopy-bytes': QapiInt
   'dirty-sync-missed-zero-copy': QapiInt
 }
-type T76 = { transferred: QapiInt }
-type T77 = {
+type T77 = { transferred: QapiInt }
+type T78 = {
   'cache-size': QapiInt
   bytes: QapiInt
   pages: QapiInt
@@ -429,7 +449,7 @@ type T77 = {
   'encoding-rate': number
   overflow: QapiInt
 }
-type T78 = {
+type T79 = {
   capability:
     | 'xbzrle'
     | 'rdma-pin-all'
@@ -455,8 +475,8 @@ type T78 = {
     | 'mapped-ram'
   state: boolean
 }
-type T79 = { capabilities: T78[] }
-type T80 = {
+type T80 = { capabilities: T79[] }
+type T81 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -480,17 +500,17 @@ type T80 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T81[]
+  'block-bitmap-mapping'?: T82[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T81 = { 'node-name': string; alias: string; bitmaps: T82[] }
-type T82 = { name: string; alias: string; transform?: T83 }
-type T83 = { persistent?: boolean }
-type T84 = {
+type T82 = { 'node-name': string; alias: string; bitmaps: T83[] }
+type T83 = { name: string; alias: string; transform?: T84 }
+type T84 = { persistent?: boolean }
+type T85 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -514,24 +534,24 @@ type T84 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T81[]
+  'block-bitmap-mapping'?: T82[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T85 = { path: string }
-type T86 = {
+type T86 = { path: string }
+type T87 = {
   name: string
   'device-id': QapiInt
   'vhost-started': boolean
   'device-endian': string
-  'guest-features': T87
-  'host-features': T87
-  'backend-features': T87
+  'guest-features': T88
+  'host-features': T88
+  'backend-features': T88
   'num-vqs': QapiInt
-  status: T88
+  status: T89
   isr: QapiInt
   'queue-sel': QapiInt
   'vm-running': boolean
@@ -543,28 +563,138 @@ type T86 = {
   'disable-legacy-check': boolean
   'bus-name': string
   'use-guest-notifier-mask': boolean
-  'vhost-dev'?: T89
+  'vhost-dev'?: T90
 }
-type T87 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
-type T88 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
-type T89 = {
+type T88 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
+type T89 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
+type T90 = {
   'n-mem-sections': QapiInt
   'n-tmp-sections': QapiInt
   nvqs: QapiInt
   'vq-index': QapiInt
-  features: T87
-  'acked-features': T87
-  'backend-features': T87
-  'protocol-features': T90
+  features: T88
+  'acked-features': T88
+  'backend-features': T88
+  'protocol-features': T91
   'max-queues': QapiInt
   'backend-cap': QapiInt
   'log-enabled': boolean
   'log-size': QapiInt
 }
-type T90 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
-type T91 = { device?: string; path: string }
-type T92 = { device?: string; path: string }
-type T93 = {
+type T91 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
+type T92 = {
+  'handshake-max-seconds'?: QapiInt
+  'tls-creds'?: string
+  'tls-authz'?: string
+  'max-connections'?: QapiInt
+  addr: T93
+}
+type T93 = ({ type: 'inet' } & T94) | ({ type: 'unix' } & T95) | ({ type: 'vsock' } & T96) | ({ type: 'fd' } & T97)
+type T94 = { data: T48 }
+type T95 = { data: T49 }
+type T96 = { data: T50 }
+type T97 = { data: T51 }
+type T98 =
+  | ({
+      type: 'nbd'
+      id: string
+      'fixed-iothread'?: boolean
+      iothread?: string
+      'node-name': string
+      writable?: boolean
+      writethrough?: boolean
+      'allow-inactive'?: boolean
+    } & T99)
+  | ({
+      type: 'vhost-user-blk'
+      id: string
+      'fixed-iothread'?: boolean
+      iothread?: string
+      'node-name': string
+      writable?: boolean
+      writethrough?: boolean
+      'allow-inactive'?: boolean
+    } & T101)
+  | ({
+      type: 'fuse'
+      id: string
+      'fixed-iothread'?: boolean
+      iothread?: string
+      'node-name': string
+      writable?: boolean
+      writethrough?: boolean
+      'allow-inactive'?: boolean
+    } & T102)
+  | ({
+      type: 'vduse-blk'
+      id: string
+      'fixed-iothread'?: boolean
+      iothread?: string
+      'node-name': string
+      writable?: boolean
+      writethrough?: boolean
+      'allow-inactive'?: boolean
+    } & T103)
+type T99 = { name?: string; description?: string; bitmaps?: (string | T100)[]; 'allocation-depth'?: boolean }
+type T100 = { node: string; name: string }
+type T101 = { addr: T47; 'logical-block-size'?: QapiInt; 'num-queues'?: QapiInt }
+type T102 = { mountpoint: string; growable?: boolean; 'allow-other'?: 'off' | 'on' | 'auto' }
+type T103 = {
+  name: string
+  'num-queues'?: QapiInt
+  'queue-size'?: QapiInt
+  'logical-block-size'?: QapiInt
+  serial?: string
+}
+type T104 = {
+  'job-id'?: string
+  device: string
+  target: string
+  replaces?: string
+  sync: 'top' | 'full' | 'none' | 'incremental' | 'bitmap'
+  speed?: QapiInt
+  granularity?: QapiInt
+  'buf-size'?: QapiInt
+  'on-source-error'?: 'report' | 'ignore' | 'enospc' | 'stop' | 'auto'
+  'on-target-error'?: 'report' | 'ignore' | 'enospc' | 'stop' | 'auto'
+  'filter-node-name'?: string
+  'copy-mode'?: 'background' | 'write-blocking'
+  'auto-finalize'?: boolean
+  'auto-dismiss'?: boolean
+}
+type T105 = { device: string; force?: boolean }
+type T106 = {
+  id: string
+  type:
+    | 'commit'
+    | 'stream'
+    | 'mirror'
+    | 'backup'
+    | 'create'
+    | 'amend'
+    | 'snapshot-load'
+    | 'snapshot-save'
+    | 'snapshot-delete'
+  status:
+    | 'undefined'
+    | 'created'
+    | 'running'
+    | 'paused'
+    | 'ready'
+    | 'standby'
+    | 'waiting'
+    | 'pending'
+    | 'aborting'
+    | 'concluded'
+    | 'null'
+  'current-progress': QapiInt
+  'total-progress': QapiInt
+  error?: string
+}
+type T107 = { id: string }
+type T108 = { device?: string; path: string }
+type T109 = { device?: string; path: string }
+type T110 = {
   status:
     | 'none'
     | 'setup'
@@ -582,7 +712,7 @@ type T93 = {
     | 'device'
     | 'wait-unplug'
 }
-type T94 = {
+type T111 = {
   guest: boolean
   reason:
     | 'none'
@@ -597,7 +727,7 @@ type T94 = {
     | 'subsystem-reset'
     | 'snapshot-load'
 }
-type T95 = {
+type T112 = {
   guest: boolean
   reason:
     | 'none'
@@ -627,41 +757,48 @@ export interface SchemaCommands {
   'query-blockstats': { arguments: T35; returns: T36[] }
   'query-named-block-nodes': { arguments: T42; returns: T15[] }
   'blockdev-add': { arguments: T43; returns: T2 }
-  block_resize: { arguments: T47; returns: T2 }
-  'blockdev-del': { arguments: T48; returns: T2 }
-  'blockdev-set-active': { arguments: T49; returns: T2 }
-  device_add: { arguments: T50; returns: T2 }
-  device_del: { arguments: T51; returns: T2 }
-  block_set_io_throttle: { arguments: T52; returns: T2 }
-  'add-fd': { arguments: T53; returns: T54 }
-  'remove-fd': { arguments: T55; returns: T2 }
-  'query-fdsets': { arguments: T2; returns: T56[] }
-  'query-yank': { arguments: T2; returns: T58[] }
-  yank: { arguments: T61; returns: T2 }
+  block_resize: { arguments: T53; returns: T2 }
+  'blockdev-del': { arguments: T54; returns: T2 }
+  'blockdev-set-active': { arguments: T55; returns: T2 }
+  device_add: { arguments: T56; returns: T2 }
+  device_del: { arguments: T57; returns: T2 }
+  block_set_io_throttle: { arguments: T58; returns: T2 }
+  'add-fd': { arguments: T59; returns: T60 }
+  'remove-fd': { arguments: T61; returns: T2 }
+  'query-fdsets': { arguments: T2; returns: T62[] }
+  'query-yank': { arguments: T2; returns: T64[] }
+  yank: { arguments: T67; returns: T2 }
   stop: { arguments: T2; returns: T2 }
   cont: { arguments: T2; returns: T2 }
   quit: { arguments: T2; returns: T2 }
   system_reset: { arguments: T2; returns: T2 }
-  migrate: { arguments: T62; returns: T2 }
-  'migrate-incoming': { arguments: T72; returns: T2 }
-  'migrate-continue': { arguments: T73; returns: T2 }
+  migrate: { arguments: T68; returns: T2 }
+  'migrate-incoming': { arguments: T73; returns: T2 }
+  'migrate-continue': { arguments: T74; returns: T2 }
   migrate_cancel: { arguments: T2; returns: T2 }
-  'query-migrate': { arguments: T2; returns: T74 }
-  'query-migrate-capabilities': { arguments: T2; returns: T78[] }
-  'migrate-set-capabilities': { arguments: T79; returns: T2 }
-  'query-migrate-parameters': { arguments: T2; returns: T80 }
-  'migrate-set-parameters': { arguments: T84; returns: T2 }
-  'x-query-virtio-status': { arguments: T85; returns: T86 }
+  'query-migrate': { arguments: T2; returns: T75 }
+  'query-migrate-capabilities': { arguments: T2; returns: T79[] }
+  'migrate-set-capabilities': { arguments: T80; returns: T2 }
+  'query-migrate-parameters': { arguments: T2; returns: T81 }
+  'migrate-set-parameters': { arguments: T85; returns: T2 }
+  'x-query-virtio-status': { arguments: T86; returns: T87 }
+  'nbd-server-start': { arguments: T92; returns: T2 }
+  'nbd-server-stop': { arguments: T2; returns: T2 }
+  'block-export-add': { arguments: T98; returns: T2 }
+  'blockdev-mirror': { arguments: T104; returns: T2 }
+  'block-job-cancel': { arguments: T105; returns: T2 }
+  'query-jobs': { arguments: T2; returns: T106[] }
+  'job-dismiss': { arguments: T107; returns: T2 }
 }
 
 export interface SchemaEvents {
-  DEVICE_DELETED: T91
-  DEVICE_UNPLUG_GUEST_ERROR: T92
-  MIGRATION: T93
+  DEVICE_DELETED: T108
+  DEVICE_UNPLUG_GUEST_ERROR: T109
+  MIGRATION: T110
   STOP: T2
   RESUME: T2
-  RESET: T94
-  SHUTDOWN: T95
+  RESET: T111
+  SHUTDOWN: T112
 }
 
 export type SchemaOutOfBand = 'query-yank' | 'yank'

@@ -40,7 +40,16 @@ export function renderMigrated({
     { header: 'WRITE CACHE', value: ({ writeCache }) => change(writeCache.before, writeCache.after) },
     { header: 'REASON', value: ({ reason }) => reason ?? '' },
   ])
-  return `${facts}\n\n${rows}`
+  return [`${facts}\n\n${rows}`, ...disks.flatMap(copiedText)].join('\n')
+}
+
+/** What was copied, and what becomes of the old image. */
+function copiedText({ id, copied }: MigratedDisk): string[] {
+  if (copied === undefined) return []
+  const { file, from, bytes, ms } = copied
+  const size = `${(bytes / 2 ** 20).toFixed(1)} MiB, the first copy in ${(ms / 1000).toFixed(1)} s`
+  const stale = `${from ?? 'the old image'} is as it was at the switchover and goes stale; it was not deleted`
+  return [printable(`${id ?? '-'} is on ${file} now (${size}); ${stale}`)]
 }
 
 function partsOf(phases: DowntimePhases | null): string {

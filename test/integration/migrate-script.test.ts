@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The migration's runbooks and the example for wrapper scripts, run as they stand there, on real QEMUs.
 
-import { writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import { execa } from 'execa'
@@ -44,6 +45,22 @@ test('move a VM', async () => {
   expect({ stderr, exitCode }).toMatchObject({ exitCode: 0 })
   expect(stdout).toMatch(/^VM +running on /m)
   expect(stdout).toMatch(/ done +running +destination: /)
+  expect(await hasEnded(source)).toBe(true)
+  expect((await fullState(destination)).status).toBe('running')
+})
+
+test('move a VM with its local disk', async () => {
+  const { source, destination } = await pair()
+  const values = { IMAGE: join(bench.dir, `disk${count}.raw`), NEW: join(bench.dir, `new${count}.raw`) }
+  await writeFile(values.IMAGE, randomBytes(8 << 20))
+  const contents = await readFile(values.IMAGE)
+  const vms = { VM: source.socket, DESTINATION: destination.socket, DISK: 'd1' }
+  const { stdout, stderr, exitCode } = await run('sh', '-c', runbookScript('move-a-local-disk', { ...vms, ...values }))
+  expect({ stderr, exitCode }).toMatchObject({ exitCode: 0 })
+  expect(stdout).toMatch(/^DISK +DATAPATH +ON THE DESTINATION +COPIED TO$/m)
+  expect(stdout).toContain(`d1 is on ${values.NEW} now`)
+  expect(contents.equals(await readFile(values.NEW))).toBe(true)
+  await expect(stat(values.IMAGE)).rejects.toThrow('ENOENT')
   expect(await hasEnded(source)).toBe(true)
   expect((await fullState(destination)).status).toBe('running')
 })

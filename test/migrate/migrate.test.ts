@@ -10,7 +10,7 @@ import { tryVblk, vblk } from '../lab/vblk.ts'
 
 jest.setTimeout(240_000)
 
-const image = '/var/lib/migrate-test/disk.raw'
+let image = '/var/lib/migrate-test/disk.raw'
 let lab: Lab
 /** The one that has the VM now. */
 let guest: Guest
@@ -102,6 +102,39 @@ test('the kernel stops before the state is saved, and serves the load on the des
 })
 
 const long = process.env.VBLK_LONG ? test : test.skip
+
+test('a disk is copied to another image under the load: QEMU serves it meanwhile, and the kernel afterwards', async () => {
+  const old = image
+  const copy = '/var/lib/migrate-test/copy.raw'
+  await lab.check(['truncate', '-s', '32M', copy])
+  const destination = await incoming()
+  const argv = ['migrate', guest.qmp, destination.qmp, '--copy-storage', `data=${copy}`, '--bandwidth', '8000000']
+  const { warnings, result, error } = await tryVblk<MigratedVm>(lab, argv)
+  expect({ warnings, error }).toEqual({ warnings: [], error: undefined })
+  expect(result).toMatchObject({
+    status: 'running',
+    source: 'quit',
+    disks: [
+      {
+        id: 'data',
+        datapath: { before: 'kernel', after: 'kernel' },
+        writeCache: { before: 'writethrough', after: 'writethrough' },
+        copied: { from: old, file: copy },
+      },
+    ],
+  })
+  expect(result?.disks[0]?.copied?.bytes).toBeGreaterThanOrEqual(32 << 20)
+  guest = destination
+  image = copy
+  const stale = await lab.check(['sha256sum', old])
+  await expectServed()
+  expect(await guest.stopLoad()).toMatch(/^vload: ok /)
+  const hash = 'dd if="$1" bs=1M iflag=direct 2>/dev/null | sha256sum | cut -d" " -f1'
+  const seen = await guest.check(['sh', '-c', hash, 'sh', '/dev/vda'])
+  expect(await lab.check(['sh', '-c', hash, 'sh', copy])).toBe(seen)
+  expect(await lab.check(['sha256sum', old])).toBe(stale)
+  await guest.startLoad('/dev/vda', ['-t', '2', '-p', '10000'])
+}, 480_000)
 
 long(
   'a hundred migrations under the load, each to a new QEMU, lose nothing',

@@ -7,6 +7,7 @@ import type { Finding } from '../../migration/findings.ts'
 import { FileStore } from '../../migration/journal/store.ts'
 import { withTwoVms } from '../../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
+import { copyRequests, copyStorageFlag } from '../../ui/copy-storage-flag.ts'
 import { vmArgument } from '../../ui/disk-text.ts'
 import { printable } from '../../ui/printable.ts'
 import { table } from '../../ui/table.ts'
@@ -21,6 +22,7 @@ The exit code is that of the first thing found.`
   static override examples = [
     '<%= config.bin %> migrate preflight /run/vm1.qmp /run/vm1-new.qmp',
     '<%= config.bin %> migrate preflight /run/vm1.qmp /run/vm1-new.qmp --json',
+    '<%= config.bin %> migrate preflight /run/vm1.qmp /run/vm1-new.qmp --copy-storage data=/dev/vg1/data',
   ]
 
   static override args = {
@@ -31,13 +33,23 @@ The exit code is that of the first thing found.`
     }),
   }
 
+  static override flags = { 'copy-storage': copyStorageFlag() }
+
   static override defaultTimeout = 30
 
   protected override async execute(context: Context<typeof MigratePreflight>): Promise<Preflight> {
-    const { args, signal, timeoutMs, progress, trace } = context
+    const { args, flags, signal, timeoutMs, progress, trace } = context
+    const copyStorage = copyRequests(flags['copy-storage'])
     const open = { timeoutMs, signal, warn: (message: string) => progress.warn(message), trace }
     return await withTwoVms(args, open, (sides) =>
-      checkMigration(sides, { timeoutMs, signal, report: progress, journal: new FileStore(), keepSource: false }),
+      checkMigration(sides, {
+        timeoutMs,
+        signal,
+        report: progress,
+        journal: new FileStore(),
+        keepSource: false,
+        copyStorage,
+      }),
     )
   }
 
@@ -48,6 +60,9 @@ The exit code is that of the first thing found.`
       { header: 'DISK', value: ({ id }) => id ?? '-' },
       { header: 'DATAPATH', value: ({ datapath }) => datapath },
       { header: 'ON THE DESTINATION', value: ({ made }) => (made ? 'will be made' : 'there') },
+      ...(disks.some(({ copiedTo }) => copiedTo !== undefined)
+        ? [{ header: 'COPIED TO', value: ({ copiedTo }: Preflight['disks'][number]) => copiedTo ?? '-' }]
+        : []),
     ])
     return `${verdict}\n\n${rows}`
   }

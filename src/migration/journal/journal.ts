@@ -148,6 +148,7 @@ function diskRecord({
   source,
   destination,
   preparation,
+  copy,
 }: ReadyPlan['disks'][number]): MigrationRecord['disks'][number] {
   return {
     name,
@@ -160,6 +161,7 @@ function diskRecord({
     datapath: source.datapath,
     made: preparation !== undefined,
     writeCache: source.writeCache,
+    ...(copy !== undefined && { copy }),
   }
 }
 

@@ -62,6 +62,8 @@ const disk = z.strictObject({
   made: z.boolean(),
   /** What it was before the migration; from `commit` on, as the source saved it. */
   writeCache: z.strictObject({ original: writeCache, current: writeCache }),
+  /** The destination's image and node, for a disk whose storage goes along. */
+  copy: z.optional(z.strictObject({ file: text, node: text })),
 })
 
 const side = z.enum(['source', 'destination'])

@@ -50,4 +50,26 @@ describe('the commands of a migration', () => {
       'source migrate-set-capabilities',
     ])
   })
+
+  test('copy the storage that goes along before memory, and end that before the switchover', () => {
+    const copy = { file: '/new.raw', node: 'vblk-d1' }
+    const shared = { ...disk, id: 'd0', node: 'vblk-d0' }
+    const disks = [
+      { name: 'd0', source: shared, properties: {}, destination: shared, preparation: undefined },
+      { name: 'd1', source: disk, properties: {}, destination: disk, preparation, copy },
+      { name: 'd2', source: disk, properties: {}, destination: disk, preparation: undefined, copy },
+    ]
+    const commands = planCommands(plan({ disks, bandwidth: 1001 }), 'unix:/tmp/vblk-XXXXXX/migrate.sock')
+    const of = (name: string) => commands.filter(({ execute }) => execute === name).map((each) => each.arguments)
+    expect(of('nbd-server-start')).toEqual([{ addr: { type: 'unix', data: { path: '/tmp/vblk-XXXXXX/nbd.sock' } } }])
+    expect(of('blockdev-mirror')).toMatchObject([
+      { 'job-id': 'vblk-copy-1', target: 'vblk-copy-1', speed: 500 },
+      { 'job-id': 'vblk-copy-2', target: 'vblk-copy-2', speed: 500 },
+    ])
+    const at = (name: string) => commands.map(({ execute }) => execute as string).lastIndexOf(name)
+    const order = ['device_add', 'nbd-server-start', 'blockdev-mirror', 'migrate', 'block-job-cancel', 'job-dismiss']
+    const places = [...order, 'blockdev-del', 'nbd-server-stop', 'blockdev-set-active', 'migrate-continue'].map(at)
+    expect(places).toEqual(places.toSorted((a, b) => a - b))
+    expect(places).not.toContain(-1)
+  })
 })
