@@ -9,7 +9,8 @@ import type { MigrateOptions, Report, Sides } from '../../src/migration/options.
 import { recover } from '../../src/migration/recover.ts'
 import { QmpClient } from '../../src/qmp/index.ts'
 import type { Vm } from '../../src/vm/vm.ts'
-import type { QemuModel } from './qemu.ts'
+import { diskBytes, type QemuModel } from './qemu.ts'
+import { emptyImage } from './storage.ts'
 import { type Circumstances, type Fault, World } from './world.ts'
 
 /** One migration with its faults, and what recover made of it. */
@@ -33,6 +34,9 @@ async function connect(qemu: QemuModel): Promise<Vm> {
   return { name: qemu.name, qmp: client, elsewhere: 'it is simulated' }
 }
 
+/** What a disk is copied to; its contents are the model's matter. */
+let copy: string | undefined
+
 /** Runs the coordinator against a world, then recover until nothing is open, and says what was violated. */
 export async function history(faults: Fault[], circumstances: Circumstances = {}): Promise<History> {
   const world = new World(faults, circumstances)
@@ -46,6 +50,7 @@ export async function history(faults: Fault[], circumstances: Circumstances = {}
     dryRun: false,
     keepSource: false,
     bandwidth: 1_000_000,
+    ...(circumstances.copyStorage && { copyStorage: new Map([['d1', imageForCopies()]]) }),
   }
   const sides: Sides = { source: await connect(world.source), destination: await connect(world.destination) }
   const said = await outcome(world, (circumstances.inParts ? moveInParts : migrate)(sides, options))
@@ -63,6 +68,11 @@ export async function history(faults: Fault[], circumstances: Circumstances = {}
   world.source.die()
   world.destination.die()
   return { faults, moments: world.moments, violations: world.violations, happened: world.happened }
+}
+
+function imageForCopies(): string {
+  copy ??= emptyImage(diskBytes)
+  return copy
 }
 
 async function moveInParts(sides: Sides, options: MigrateOptions): Promise<void> {
@@ -161,6 +171,7 @@ function checkAtSource(world: World, { before }: Settings): void {
   if (world.destination.alive && world.destination.migration === 'completed')
     violations.push('the source goes on, and the destination lives and has all of the VM')
   if (source.disk?.holdsImage !== true) violations.push('the VM is back at the source, without its image')
+  if (!source.storage.hasNothing) violations.push('a job or node of a copy is left on the source')
   if (source.settings !== before) violations.push("the source's settings are not what they were")
 }
 
@@ -179,6 +190,7 @@ function checkEnd(world: World, settings: Settings): void {
     if (source.alive) checkAtSource(world, settings)
     if (destination.isRunning) violations.push('the source owns the disks, and the destination runs')
     if (destination.alive && destination.migration === 'none') {
+      if (!destination.storage.hasNothing) violations.push('an NBD server is left on the destination')
       if (destination.disk !== undefined || destination.nodes.length > 0)
         violations.push('something is left on the destination')
       if (destination.settings !== settings.there) violations.push("the destination's settings are not what they were")

@@ -33,15 +33,33 @@ async function simulate(circumstances: Circumstances): Promise<Clients> {
 }
 
 /** A real pair and simulated ones, the source with a disk, and the commands that migrate it. */
-async function pairs(...ways: Circumstances[]): Promise<{ real: Clients; simulated: Clients[]; steps: Step[] }> {
+async function pairs(...ways: Circumstances[]) {
+  return await pairsWith([], ways)
+}
+
+/** The same for a migration with more options. */
+async function pairsWith(
+  more: string[],
+  ways: Circumstances[] = [],
+): Promise<{ real: Clients; simulated: Clients[]; steps: Step[] }> {
   const source = await bench.source(await bench.image(`disk${++count}.raw`))
   const destination = await bench.incoming()
-  const { envelope } = await migrate(source.socket, destination.socket, '--bandwidth', '100000000', '--dry-run')
+  const { envelope } = await migrate(
+    source.socket,
+    destination.socket,
+    '--bandwidth',
+    '100000000',
+    '--dry-run',
+    ...more,
+  )
   const uri = `unix:${bench.dir}/stream${count}`
+  const socket = `${bench.dir}/nbd${count}`
   const steps = (envelope.result?.commands ?? []).map(({ side, execute, arguments: args }) => ({
     side,
     execute,
-    arguments: 'uri' in args ? { ...args, uri } : args,
+    arguments: JSON.parse(JSON.stringify(args), (key, value) =>
+      key === 'uri' ? uri : key === 'path' && `${value}`.endsWith('/nbd.sock') ? socket : value,
+    ),
   }))
   return {
     real: { source: source.qmp, destination: destination.qmp },
@@ -130,6 +148,13 @@ describe('a real QEMU and the simulated one are in the same states', () => {
   test('all through a migration', async () => {
     const both = await pairs()
     expect(both.steps.map((each) => each.execute)).toContain('migrate-continue')
+    for (const each of both.steps) await compare(both, each)
+  })
+
+  test('all through a migration that copies the storage', async () => {
+    const copy = await bench.image(`copy${count + 1}.raw`)
+    const both = await pairsWith(['--copy-storage', `d1=${copy}`])
+    expect(both.steps.map((each) => each.execute)).toContain('blockdev-mirror')
     for (const each of both.steps) await compare(both, each)
   })
 

@@ -3,13 +3,14 @@
 // answers is compared with a real QEMU's answers (model.test.ts).
 
 import type { Duplex } from 'node:stream'
+import { Storage, storageHandlers } from './storage.ts'
 import { connectedPair } from './stream.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json }
 type Arguments = Record<string, Json>
 
 export const image = '/images/disk.raw'
-const diskBytes = 8 << 20
+export const diskBytes = 8 << 20
 
 /** The guest's disk, as the device has it. */
 export interface Disk {
@@ -34,6 +35,8 @@ export interface Watcher {
   backendIsStuck(): boolean
   /** The rest of the stream goes into the socket at one go, and nobody notices that no one reads it: QEMU does either. */
   endIsUnnoticed(): boolean
+  /** The image that the disk is copied to takes no more. */
+  copyFails(): boolean
 }
 
 export class Refusal extends Error {}
@@ -67,6 +70,9 @@ export class QemuModel {
   migration: Status = 'none'
   disk: Disk | undefined
   nodes: string[] = []
+  /** The image that its disk is on. */
+  file = image
+  readonly storage = new Storage()
   capabilities = settings().capabilities
   parameters = settings().parameters
 
@@ -77,6 +83,11 @@ export class QemuModel {
     this.runstate = runstate
     this.disk = disk
     if (disk !== undefined) this.nodes = [disk.node, `${disk.node}-file`]
+    const setActive = (active: boolean) => this.#holdImage(active)
+    Object.assign(
+      this.#handlers,
+      storageHandlers(this, network, setActive, () => watcher.copyFails()),
+    )
   }
 
   get isRunning(): boolean {
@@ -121,6 +132,7 @@ export class QemuModel {
     const peer = this.#peer
     this.#peer = undefined
     peer?.peerDied()
+    for (const qemu of this.#network.values()) if (qemu.storage.target === this) qemu.storage.fail('Connection lost')
   }
 
   peerDied(): void {
@@ -138,6 +150,8 @@ export class QemuModel {
       if (!client.destroyed) client.write(`${JSON.stringify({ ...body, id })}\r\n`)
     }
     try {
+      // The guest writes all the time.
+      if (this.isRunning) this.storage.contents++
       if (!this.#watcher.command(this, execute, 'before')) return
       const result = this.#execute(execute, args)
       if (!this.#watcher.command(this, execute, 'after')) return
@@ -216,20 +230,24 @@ export class QemuModel {
     'qom-list': ({ path }) => this.#qomList(path as string),
     'qom-get': ({ path, property }) => this.#qomGet(path as string, property as string),
     'x-query-virtio-status': () => ({ status: { statuses: ['VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready'] } }),
-    'query-named-block-nodes': () => this.nodes.map((node) => this.#node(node)),
+    'query-named-block-nodes': () => [...this.nodes, ...this.storage.filters].map((node) => this.#node(node)),
     'query-fdsets': () => [],
     'query-block': () =>
       this.disk === undefined
         ? []
         : [{ device: '', qdev: '/machine/peripheral/d1/virtio-backend', inserted: this.#node(this.disk.node) }],
     'blockdev-add': (args) => {
+      if (args.driver === 'nbd') return this.#connectNbd(args)
       const file = args.file as Arguments
       this.nodes.push(args['node-name'] as string, file['node-name'] as string)
+      this.file = file.filename as string
       return {}
     },
     'blockdev-del': ({ 'node-name': node }) => {
       if (!this.nodes.includes(node as string)) throw new Refusal(`Failed to find node with node-name='${node}'`)
       if (this.disk?.node === node) throw new Refusal(`Node ${node} is in use`)
+      if (this.storage.job?.id === node) throw new Refusal(`Node ${node} is in use`)
+      if (node === 'vblk-copy-0') this.storage.target = undefined
       this.nodes = this.nodes.filter((each) => each !== node && each !== `${node}-file`)
       return {}
     },
@@ -301,6 +319,15 @@ export class QemuModel {
     quit: () => ({}),
   }
 
+  #connectNbd(args: Arguments): Json {
+    const peer = this.#network.get((args.server as Arguments).path as string)
+    if (peer?.alive !== true || !peer.storage.isExported) throw new Refusal('Failed to connect')
+    this.storage.target = peer
+    this.#network.set(`nbd ${this.name}`, this)
+    this.nodes.push(args['node-name'] as string)
+    return {}
+  }
+
   #toPreSwitchover(): void {
     if (!this.alive || this.migration !== 'active') return
     this.#setRunstate('finish-migrate')
@@ -355,7 +382,8 @@ export class QemuModel {
   #qomGet(path: string, property: string): Json {
     if (path === '/machine' && property === 'type') return 'pc-q35-10.0-machine'
     if (path !== '/machine/peripheral/d1' || this.disk === undefined) throw new Refusal(`Device '${path}' not found`)
-    const active = this.runstate === 'running' || (this.runstate === 'finish-migrate' && this.#watcher.backendIsStuck())
+    const serves = this.runstate === 'running' && this.storage.job === undefined
+    const active = serves || (this.runstate === 'finish-migrate' && this.#watcher.backendIsStuck())
     const values: Record<string, Json> = {
       'num-queues': 1,
       'write-cache': this.disk.original ? 'auto' : 'off',
@@ -386,10 +414,10 @@ export class QemuModel {
     return {
       'node-name': name,
       drv: name.endsWith('-file') ? 'file' : 'raw',
-      file: image,
+      file: this.file,
       ro: false,
       active: this.disk?.holdsImage ?? false,
-      image: { filename: image, format: 'raw', 'virtual-size': diskBytes },
+      image: { filename: this.file, format: 'raw', 'virtual-size': diskBytes },
       cache: { direct: true, 'no-flush': false, writeback: true },
       iops: 0,
       bps: 0,

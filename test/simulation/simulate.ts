@@ -10,6 +10,8 @@ const unusual: Circumstances[] = [
   { backendStuck: true },
   { inParts: true },
   { endUnnoticed: true },
+  { copyStorage: true },
+  { copyStorage: true, copyFails: true },
 ]
 
 export interface Simulated {

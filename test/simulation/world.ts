@@ -39,6 +39,10 @@ export interface Circumstances {
   endUnnoticed?: boolean
   /** By `prepare`, `run` and `finish` instead of `migrate`. */
   inParts?: boolean
+  /** The disk's contents go along to another image. */
+  copyStorage?: boolean
+  /** That image does not take all of them. */
+  copyFails?: boolean
 }
 
 /** Two QEMUs, a journal, a vblk that may die, and all that must never happen between them. */
@@ -142,6 +146,10 @@ export class World implements Watcher {
     return this.#circumstances.endUnnoticed === true
   }
 
+  copyFails(): boolean {
+    return this.#circumstances.copyFails === true
+  }
+
   changed(qemu: QemuModel, what: string): void {
     const { source, destination } = this
     this.happened.push(`${qemu.name.split('/').at(-1)}: ${what}`)
@@ -153,7 +161,8 @@ export class World implements Watcher {
     if (source.isRunning && this.destinationRan)
       this.violations.push('the source runs with memory older than the disks')
     const holds = (each: QemuModel) => each.alive && each.disk?.holdsImage === true
-    if (holds(source) && holds(destination)) this.violations.push('both hold the image')
+    if (holds(source) && holds(destination) && source.file === destination.file)
+      this.violations.push('both hold the image')
   }
 
   #checkFirstRun(): void {
@@ -162,6 +171,9 @@ export class World implements Watcher {
     if (current !== this.saved?.current && this.source.alive)
       this.violations.push('the VM runs with another write cache than it had')
     if (this.#circumstances.backendStuck) this.violations.push('the VM runs although its backend had not stopped')
+    const { copyStorage } = this.#circumstances
+    if (copyStorage && this.destination.storage.contents !== this.source.storage.contents)
+      this.violations.push('the VM runs on an image that lacks what its guest wrote')
     if (this.owner !== 'destination') this.violations.push('the VM runs at a destination that does not own the disks')
   }
 
