@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import { ExitCode, VblkError } from '../errors.ts'
 import { exampleUri } from './channel.ts'
 import { check } from './check.ts'
 import type { SideCommand } from './commands.ts'
@@ -10,7 +11,6 @@ import { Journal } from './journal/journal.ts'
 import { makeReady, orUndo } from './make-ready.ts'
 import { createChannel, downtimeRecord, move } from './move.ts'
 import type { MigrateOptions, Report, Sides } from './options.ts'
-import { OutcomeUnknownError } from './outcome-unknown.ts'
 import { type Plan, planCommands } from './plan.ts'
 import { type MigratedVm, migratedVm } from './result.ts'
 import { copiedDisks } from './storage/copy.ts'
@@ -53,7 +53,8 @@ export async function migrate(sides: Sides, options: MigrateOptions): Promise<Mi
     return migratedVm(sides, plan, moved, finished, copiedStorage(plan, tookMs, moved.copies))
   } catch (error) {
     // By the socket in it recover tells whose NBD server the destination has.
-    isLeft = error instanceof OutcomeUnknownError && copiedDisks(plan.disks).length > 0
+    const isUnknown = error instanceof VblkError && error.exitCode === ExitCode.Unknown
+    isLeft = isUnknown && copiedDisks(plan.disks).length > 0
     throw error
   } finally {
     if (!isLeft) await channel.remove()
