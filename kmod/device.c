@@ -119,8 +119,11 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	vhost_blk_debugfs_remove(blk);
 	for (i = 0; i < blk->queue_count; i++)
 		vhost_blk_queue_kill(blk->queues[i]);
-	/* Nothing is in flight. Completions may still be telling a worker so: see struct vhost_blk_queue. */
-	synchronize_rcu();
+	/*
+	 * Nothing is in flight. Completions may still be telling a worker so: see struct vhost_blk_queue. Expedited, as
+	 * synchronize_net() is: a VMM that switches a disk closes it in its main loop, and its guest waits.
+	 */
+	synchronize_rcu_expedited();
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_flush(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
