@@ -7,8 +7,9 @@ import { caseNames, type Suite } from './suite.ts'
 import { cliSuite } from './suites/cli.ts'
 import { deviceSuite } from './suites/device.ts'
 import { kmodSuite } from './suites/kmod.ts'
+import { migrateSuite } from './suites/migrate.ts'
 
-const suites: Suite[] = [kmodSuite, deviceSuite, cliSuite]
+const suites: Suite[] = [kmodSuite, deviceSuite, migrateSuite, cliSuite]
 
 const usage = `usage: script/bench SUITE [--case NAME]… [--json]
        script/bench SUITE --profile [--case NAME]… [--json]

@@ -44,13 +44,15 @@ export async function measureMemory(lab: Lab, driver: string): Promise<Used> {
     await guest.awaitDisk(`vd${'abcdefgh'[index]}`)
     if (isOurs) await disk.onKernel()
   }
+  // QEMU's threads for requests end when they had none for ten seconds (util/thread-pool.c).
+  const settle = () => lab.check(['sleep', '15'])
   try {
     await guest.up()
     await plug(0)
-    await lab.check(['sleep', '3'])
+    await settle()
     const one = await read(lab, guest)
     for (let index = 1; index < most; index++) await plug(index)
-    await lab.check(['sleep', '3'])
+    await settle()
     const all = await read(lab, guest)
     const each = (part: keyof Used) => (all[part] - one[part]) / (most - 1)
     return { qemu: each('qemu'), kernel: each('kernel') }
