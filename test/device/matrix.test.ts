@@ -212,7 +212,7 @@ async function live({ to, kind, outcome }: Cell): Promise<void> {
   const uri = `unix:/run/guests/${next.name}/migration.sock`
   await next.ask('migrate-incoming', { uri })
   const while_ = outcome.endsWith('while active')
-  await start(kind, outcome, uri, while_ || kind === 'postcopy')
+  await start(kind, outcome, uri, while_ || (kind === 'postcopy' && outcome === 'completed'))
   if (outcome === 'completed') {
     if (kind === 'postcopy') {
       await reached('active')
@@ -280,7 +280,11 @@ test.each(
     words = (error as Error).message.split('\n')[0] ?? ''
     if (!refusal?.test(words)) {
       table.push(`${title}: FAILED: ${words}`)
-      throw new Error(`${(error as Error).message}\n${await guest.qemuLog()}`)
+      const log = await guest.qemuLog()
+      // The next cell begins with another guest.
+      await guest.kill()
+      guest = undefined as unknown as Guest
+      throw new Error(`${(error as Error).message}\n${log}`)
     }
   }
   const verdict = await guest.stopLoad()
