@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { Args, Flags } from '@oclif/core'
+import { ExitCode, VblkError } from '../errors.ts'
 import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
 import type { MigratedVm } from '../migration/result.ts'
+import { Successor } from '../migration/same-host/successor.ts'
 import { startDestination } from '../migration/start-destination.ts'
 import { withTwoVms } from '../migration/with-two-vms.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
@@ -11,6 +13,7 @@ import { copyRequests, copyStorageFlag } from '../ui/copy-storage-flag.ts'
 import { vmArgument } from '../ui/disk-text.ts'
 import { renderDryRun, renderMigrated } from '../ui/migration-text.ts'
 import { tuningFlags, tuningOf } from '../ui/tuning-flags.ts'
+import type { Vm } from '../vm/vm.ts'
 
 const answerMs = 30_000
 
@@ -25,7 +28,9 @@ Whatever fails until then is rolled back: the VM goes on where it was, and the d
 A destination on another host is reached by ssh, which must work without a question and find the same vblk there. Both
 hosts must have the very same disks, and both keep the migration's journal.
 Between two QEMUs of one host, --copy-storage moves a disk's contents to another image: QEMU serves the disk while it is copied,
-every write goes to both, and the source's image is left as it was at the switchover. --bandwidth and --timeout hold for it too.`
+every write goes to both, and the source's image is left as it was at the switchover. --bandwidth and --timeout hold for it too.
+With --same-host the VM gets a new QEMU under it, with no reboot: to leave stock virtio-blk for the kernel's datapath, or for a
+QEMU that was upgraded.`
 
   static override examples = [
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp',
@@ -33,14 +38,14 @@ every write goes to both, and the source's image is left as it was at the switch
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --start-destination /etc/vms/vm1-incoming',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --copy-storage data=/dev/vg1/data --timeout 7200',
+    '<%= config.bin %> migrate /run/vm1.qmp --same-host --datapath kernel',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
   ]
 
   static override args = {
     vm: vmArgument(),
     destination: Args.string({
-      description: 'QMP socket of the QEMU that takes it: a path, or ssh://HOST/PATH',
-      required: true,
+      description: 'QMP socket of the QEMU that takes it: a path, or ssh://HOST/PATH; may be left out with --same-host',
     }),
   }
 
@@ -53,6 +58,16 @@ every write goes to both, and the source's image is left as it was at the switch
       helpValue: 'PROGRAM',
       exclusive: ['dry-run'],
     }),
+    'same-host': Flags.boolean({
+      description:
+        "start the destination's QEMU from the arguments of the VM's own, with disks that the kernel can serve; without DESTINATION its monitor gets the VM's name in the end",
+      exclusive: ['start-destination', 'keep-source', 'dry-run'],
+    }),
+    qemu: Flags.string({
+      description: 'the program to start, if not that of the VM',
+      helpValue: 'PATH',
+      dependsOn: ['same-host'],
+    }),
     'keep-source': Flags.boolean({ description: "leave the source's QEMU there, stopped, instead of ending it" }),
     'dry-run': Flags.boolean({ description: 'print the QMP commands and change nothing' }),
   }
@@ -62,14 +77,16 @@ every write goes to both, and the source's image is left as it was at the switch
   protected override async execute(context: Context<typeof Migrate>): Promise<MigratedVm | DryRun> {
     const { flags, args, signal, timeoutMs, progress, trace } = context
     const copyStorage = copyRequests(flags['copy-storage'])
-    const open = {
-      timeoutMs: Math.min(timeoutMs, answerMs),
-      signal,
-      warn: (message: string) => progress.warn(message),
-      trace,
-      ...startBy(flags['start-destination'], context),
+    const warn = (message: string) => progress.warn(message)
+    const starter = starterOf(context)
+    const destination = args.destination ?? (await starter.ownName?.(args.vm))
+    if (destination === undefined) {
+      throw new VblkError('NO_DESTINATION', ExitCode.Usage, 'where to? DESTINATION is missing', {
+        hint: 'name the QMP socket of the QEMU that takes the VM, or give --same-host',
+      })
     }
-    return await withTwoVms(args, open, (sides) =>
+    const open = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, start: starter.start }
+    const result = await withTwoVms({ vm: args.vm, destination }, open, (sides) =>
       migrate(sides, {
         timeoutMs,
         signal,
@@ -81,6 +98,7 @@ every write goes to both, and the source's image is left as it was at the switch
         copyStorage,
       }),
     )
+    return 'dryRun' in result ? result : ((await starter.settle?.(result)) ?? result)
   }
 
   protected override render(result: MigratedVm | DryRun): string {
@@ -89,13 +107,25 @@ every write goes to both, and the source's image is left as it was at the switch
 }
 
 /** How the destination is started, if it is to be. */
-function startBy(
-  program: string | undefined,
-  { signal, progress, timeoutMs }: Pick<Context, 'signal' | 'progress' | 'timeoutMs'>,
-) {
-  if (program === undefined) return {}
+interface DestinationStarter {
+  start?: (destination: string, source: Vm) => Promise<boolean>
+  /** The name of a destination that the user has not named. */
+  ownName?: (vm: string) => Promise<string>
+  /** What is left to do when the VM has moved. */
+  settle?: (result: MigratedVm) => Promise<MigratedVm>
+}
+
+function starterOf({ flags, args, signal, progress, timeoutMs }: Context<typeof Migrate>): DestinationStarter {
+  const program = flags['start-destination']
   const options = { signal, timeoutMs }
+  const step = (name: string, work: () => Promise<boolean>) => progress.step(`starting ${name}`, work)
+  if (program !== undefined) return { start: (name) => step(name, () => startDestination(program, name, options)) }
+  if (flags['same-host'] !== true) return {}
+  const warn = (message: string) => progress.warn(message)
+  const successor = new Successor({ ...options, warn, qemu: flags.qemu, kernel: tuningOf(flags).datapath === 'kernel' })
   return {
-    start: (name: string) => progress.step(`starting ${name}`, () => startDestination(program, name, options)),
+    start: (name, source) => step(name, () => successor.start(source, name)),
+    ownName: (vm) => successor.nameFor(vm),
+    settle: (result) => successor.settle(result, args.destination === undefined),
   }
 }

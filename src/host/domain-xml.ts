@@ -5,6 +5,7 @@
 import { DOMParser, type Element, XMLSerializer } from '@xmldom/xmldom'
 import { ExitCode, VblkError } from '../errors.ts'
 import { deviceArguments, isDeviceObject } from './device-object.ts'
+import { formatDevice, readDevice, splitOption } from './qemu-option.ts'
 
 const nameSpace = 'http://libvirt.org/schemas/domain/qemu/1.0'
 const ours = 'vhost-blk-pci'
@@ -136,46 +137,4 @@ function remove({ option, value }: PassedArgument): void {
       before.parentNode?.removeChild(before)
     element.parentNode?.removeChild(element)
   }
-}
-
-type Properties = [name: string, value: unknown][]
-
-/** The value of -device, in either of its forms: "driver,name=value…" or JSON. */
-function readDevice(value: string): { driver: string | undefined; id: string | undefined; properties: Properties } {
-  const entries = value.startsWith('{') ? fromJson(value) : fromWords(value)
-  const find = (name: string) => {
-    const found = entries.find(([each]) => each === name)?.[1]
-    return typeof found === 'string' ? found : undefined
-  }
-  return { driver: find('driver'), id: find('id'), properties: entries.filter(([name]) => name !== 'driver') }
-}
-
-function fromJson(value: string): Properties {
-  try {
-    return Object.entries(JSON.parse(value) as Record<string, unknown>)
-  } catch {
-    return []
-  }
-}
-
-const fromWords = (value: string): Properties =>
-  splitOption(value).map((word, index) => {
-    const [, name = word, rest = 'on'] = /^([^=]*)=(.*)$/s.exec(word) ?? []
-    return index === 0 && name === word ? ['driver', word] : [name, rest]
-  })
-
-/** Splits at commas; two of them are one of the value (QEMU's util/keyval.c). */
-function splitOption(value: string): string[] {
-  const words = ['']
-  for (const [part] of value.matchAll(/,,|,|[^,]+/g)) {
-    if (part === ',') words.push('')
-    else words.push((words.pop() ?? '') + (part === ',,' ? ',' : part))
-  }
-  return words
-}
-
-function formatDevice(driver: string, properties: Properties, like: string): string {
-  if (like.startsWith('{')) return JSON.stringify({ driver, ...Object.fromEntries(properties) })
-  const words = properties.map(([name, value]) => `${name}=${String(value).replaceAll(',', ',,')}`)
-  return [driver, ...words].join(',')
 }

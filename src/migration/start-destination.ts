@@ -32,16 +32,39 @@ export async function startDestination(program: string, name: string, options: S
     throw new VblkError('NOT_STARTABLE', ExitCode.Usage, `${name} is no unix socket of this host: it can't be started`)
   }
   if (await answers(name, options)) return false
+  await runUntilMonitor(
+    { file: path.resolve(program), args: [path.resolve(route.path)], shown: program },
+    name,
+    options,
+  )
+  return true
+}
+
+/** A program that becomes a QEMU, or puts one into the background. */
+export interface Starter {
+  file: string
+  args: string[]
+  /** What messages call it. */
+  shown: string
+  cwd?: string
+  env?: Record<string, string>
+  /** Its end is that of the QEMU. */
+  isQemu?: boolean
+}
+
+/** Runs it until a monitor answers; throws as startDestination does, and then it has been ended. */
+export async function runUntilMonitor(starter: Starter, name: string, options: StartOptions): Promise<void> {
+  const { file, args, cwd, env } = starter
   const words = await openWords()
   try {
-    const child = spawn(path.resolve(program), [path.resolve(route.path)], {
+    const child = spawn(file, args, {
       // It outlives vblk, and Ctrl-C is not meant for it.
       detached: true,
       stdio: ['ignore', words.fd, words.fd],
+      ...{ cwd, env },
     })
     child.unref()
-    await awaitMonitor(child, program, name, options, () => readWords(words))
-    return true
+    await awaitMonitor(child, starter, name, options, () => readWords(words))
   } finally {
     await words.close()
   }
@@ -62,7 +85,8 @@ export async function endUnused(name: string, warn: (message: string) => void): 
   }
 }
 
-async function answers(name: string, { signal, timeoutMs }: StartOptions): Promise<boolean> {
+/** Whether somebody serves a monitor. */
+export async function answers(name: string, { signal, timeoutMs }: StartOptions): Promise<boolean> {
   try {
     const { qmp } = await openVm(name, { signal, timeoutMs })
     await qmp.close()
@@ -88,7 +112,7 @@ const isAbsent = (error: unknown): boolean =>
 
 async function awaitMonitor(
   child: ChildProcess,
-  program: string,
+  { shown: program, isQemu = false }: Starter,
   name: string,
   options: StartOptions,
   read: () => Promise<string>,
@@ -106,7 +130,7 @@ async function awaitMonitor(
       if (failure !== undefined) throw failure
       const { exitCode, signalCode } = child
       // One that has put its QEMU into the background ends well.
-      if (signalCode !== null || (exitCode !== null && exitCode !== 0)) {
+      if (signalCode !== null || (exitCode !== null && (exitCode !== 0 || isQemu))) {
         throw new VblkError(
           'DESTINATION_NOT_STARTED',
           ExitCode.Refused,

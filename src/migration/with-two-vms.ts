@@ -3,7 +3,7 @@
 import { realpath } from 'node:fs/promises'
 import { ExitCode, VblkError } from '../errors.ts'
 import { findAddress } from '../vm/resolve.ts'
-import { withLockedVm } from '../vm/vm.ts'
+import { type Vm, withLockedVm } from '../vm/vm.ts'
 import { sshName, withThereVm } from './hosts/with-there-vm.ts'
 import type { Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
@@ -16,7 +16,7 @@ export interface TwoVmsOptions {
   /** Hears the traffic with both, each line with its side in front. */
   trace: ((line: string) => void) | undefined
   /** Starts the destination's QEMU if nobody serves its monitor, and tells whether it did. */
-  start?: (destination: string) => Promise<boolean>
+  start?: ((destination: string, source: Vm) => Promise<boolean>) | undefined
 }
 
 /**
@@ -34,7 +34,7 @@ export async function withTwoVms<T>(
   const there = await sshName(names.destination)
   const open = (side: string) => ({ ...options, trace: trace && ((line: string) => trace(`${side} ${line}`)) })
   return await withLockedVm(names.vm, open('source'), async (source) => {
-    const started = (await start?.(names.destination)) ?? false
+    const started = (await start?.(names.destination, source)) ?? false
     try {
       const withDestination = there === undefined ? withLockedVm : withThereVm
       return await withDestination(there ?? names.destination, open('destination'), (destination) =>
