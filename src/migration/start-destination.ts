@@ -47,21 +47,20 @@ export interface Starter {
   /** What messages call it. */
   shown: string
   cwd?: string
-  env?: Record<string, string>
   /** Its end is that of the QEMU. */
   isQemu?: boolean
 }
 
 /** Runs it until a monitor answers; throws as startDestination does, and then it has been ended. */
 export async function runUntilMonitor(starter: Starter, name: string, options: StartOptions): Promise<void> {
-  const { file, args, cwd, env } = starter
+  const { file, args, cwd } = starter
   const words = await openWords()
   try {
     const child = spawn(file, args, {
       // It outlives vblk, and Ctrl-C is not meant for it.
       detached: true,
       stdio: ['ignore', words.fd, words.fd],
-      ...{ cwd, env },
+      cwd,
     })
     child.unref()
     await awaitMonitor(child, starter, name, options, () => readWords(words))

@@ -76,8 +76,6 @@ export function successorArguments(argv: readonly string[], wanted: Wanted): Suc
   }
   const change = (option: string, value: string): string[] => {
     requireOwn(option, value)
-    if (option === 'runas' || (option === 'run-with' && /(^|,)user=/.test(value)))
-      throw refuse(`-${option} ${value}`, 'it was started by root and gave up its rights')
     if (option === 'pidfile') return [make(value)]
     if (oldCharacterDevices.has(option)) return [changeOldListener(option, value, listen)]
     if (option === 'chardev') return [changeListener(value, listen)]
@@ -116,13 +114,26 @@ export function successorArguments(argv: readonly string[], wanted: Wanted): Suc
 /** Texts for the guest and for people, which may hold anything. */
 const texts = new Set(['append', 'name', 'smbios', 'fw_cfg'])
 
-/** Descriptors are the old process's, and `snapshot=on` writes to a file that nobody else can open. */
+/** Matches a switch that is there and not off: alone, or with one of QEMU's words for true. */
+const isOn = (name: string) => new RegExp(`(^|[,{"\\s.])${name}\\b(?!"?[=:]\\s*"?(off|no|n|false)\\b)`)
+
+/** What two QEMUs must not have at a time, or what only the old one has. */
+const unrepeatable: [option: RegExp, value: RegExp[], why: string][] = [
+  [/^add-fd$/, [], 'a descriptor was passed to it'],
+  [/./, [/(^|[,:.{"\s])(vhost)?fds?"?[=:]|\/dev\/fdset\//], 'a descriptor was passed to it'],
+  [/^run-with$/, [/(^|,)user=/], 'it was started by root and gave up its rights'],
+  [/^runas$/, [], 'it was started by root and gave up its rights'],
+  [/^drive$|^blockdev$/, [isOn('snapshot')], 'what the guest wrote lies in a file without a name'],
+  // A QEMU that starts writes its firmware into its memory.
+  [/^object$/, [/memory-backend-file/, isOn('share')], 'the new QEMU would write into the memory of the running VM'],
+  [/^tpmdev$/, [/emulator/], 'the TPM is in a process that serves one QEMU'],
+  [/./, [/vhost-user/], 'the device is in a process that serves one QEMU'],
+]
+
 function requireOwn(option: string, value: string): void {
-  const says = (pattern: RegExp) => pattern.test(value)
-  if (option === 'add-fd' || (!texts.has(option) && says(/(^|[,:.{"\s])(vhost)?fds?"?[=:]|\/dev\/fdset\//)))
-    throw refuse(`-${option} ${value}`, 'a descriptor was passed to it')
-  if (!texts.has(option) && says(/snapshot"?[=:]\s*"?(on|true)/))
-    throw refuse(`-${option} ${value}`, 'what the guest wrote lies in a file without a name')
+  if (texts.has(option)) return
+  const found = unrepeatable.find(([name, parts]) => name.test(option) && parts.every((part) => part.test(value)))
+  if (found !== undefined) throw refuse(`-${option} ${value}`, found[2])
 }
 
 const joinWords = (words: string[]) => words.map((word) => word.replaceAll(',', ',,')).join(',')

@@ -13,6 +13,7 @@ export interface SourceProcess {
   /** Without the program. */
   argv: string[]
   cwd: string
+  /** Variables whose names a shell could set. */
   env: Record<string, string>
   uid: number
   gid: number

@@ -57,7 +57,7 @@ export async function startSuccessor(source: Vm, destination: string, options: S
     nameNow: (name) => nameNow(running.cwd, name),
     suffix: options.suffix,
   })
-  await runUntilMonitor(asUser(running, qemu, argv), destination, options)
+  await runUntilMonitor(asUser(running, qemu.path, argv), destination, options)
   return { names, cwd: running.cwd, uid: running.uid }
 }
 
@@ -94,12 +94,14 @@ function nameNow(cwd: string, name: string): string {
 }
 
 /**
- * The new QEMU gets the rights of the old one and no more, whatever its arguments say: they are memory of a process that a guest may
- * have taken over.
+ * The new QEMU gets the rights of the old one and no more, whatever its arguments and environment say: they are memory of a process
+ * that a guest may have taken over. So its environment is set when the rights are gone, and one of vblk's own user gets vblk's.
  */
-function asUser({ uid, gid, groups, cwd, env }: SourceProcess, qemu: QemuBinary, argv: string[]): Starter {
-  const common = { shown: qemu.path, cwd, env, isQemu: true }
-  if (uid === process.geteuid?.()) return { file: qemu.path, args: argv, ...common }
+export function asUser({ uid, gid, groups, cwd, env }: SourceProcess, program: string, argv: string[]): Starter {
+  const common = { shown: program, cwd, isQemu: true }
+  if (uid === process.geteuid?.()) return { file: program, args: argv, ...common }
   const ids = [`--reuid=${uid}`, `--regid=${gid}`, groups.length ? `--groups=${groups.join(',')}` : '--clear-groups']
-  return { file: 'setpriv', args: [...ids, '--inh-caps=-all', '--', qemu.path, ...argv], ...common }
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  const command = ['env', '-i', ...variables, program, ...argv]
+  return { file: 'setpriv', args: [...ids, '--inh-caps=-all', '--', ...command], ...common }
 }

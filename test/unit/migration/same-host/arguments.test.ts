@@ -105,6 +105,10 @@ describe('the arguments of the QEMU that takes a VM over', () => {
     ['-serial', 'file:console.log'],
     ['-append', 'fd=3 snapshot=on'],
     ['-netdev', 'user,id=n'],
+    ['-object', 'memory-backend-file,id=m,size=1G,mem-path=/dev/hugepages,share=off'],
+    ['-object', '{"qom-type":"memory-backend-file","id":"m","share":false}'],
+    ['-drive', 'file=/snapshots/a.qcow2,snapshot=off'],
+    ['-object', 'memory-backend-memfd,id=m,size=1G,share=on'],
   ])('%s %s stays as it is', (...argv) => {
     expect(changed(argv)).toEqual(argv)
   })
@@ -137,6 +141,16 @@ describe('the arguments of the QEMU that takes a VM over', () => {
     [['-add-fd', 'fd=3,set=1'], /a descriptor was passed/],
     [['-run-with', 'user=qemu'], /-run-with user=qemu: it was started by root and gave up its rights$/],
     [['-runas', 'qemu'], /gave up its rights$/],
+    [
+      ['-object', 'memory-backend-file,id=m,size=1G,mem-path=/dev/shm/m,share=on'],
+      /would write into the memory of the running VM$/,
+    ],
+    [['-object', 'memory-backend-file,share,id=m,mem-path=/dev/shm/m'], /would write into the memory/],
+    [['-object', 'memory-backend-file,id=m,share=yes,mem-path=/dev/shm/m'], /would write into the memory/],
+    [['-object', '{"qom-type":"memory-backend-file","id":"m","share":true}'], /would write into the memory/],
+    [['-tpmdev', 'emulator,id=t,chardev=c'], /the TPM is in a process that serves one QEMU$/],
+    [['-device', 'vhost-user-blk-pci,chardev=c'], /the device is in a process that serves one QEMU$/],
+    [['-netdev', 'vhost-user,id=n,chardev=c'], /serves one QEMU$/],
     [['-snapshot'], /-snapshot: what the guest wrote lies in files without a name$/],
     [['-drive', 'file=a.qcow2,snapshot=on'], /lies in a file without a name$/],
     [['disk.img'], /disk\.img: it is no option$/],
