@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Migration between two hosts: what each journal says, and what becomes of the VM when a host or the way to it is lost.
 
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { Recovered } from '../../src/migration/recover.ts'
 import type { MigratedVm } from '../../src/migration/result.ts'
 import { FakeHosts, type HostName } from './hosts.ts'
 import { Bench, hasEnded } from './migration.ts'
-import type { Qemu } from './qemu.ts'
+import { Qemu } from './qemu.ts'
 import { runbookScript } from './runbook.ts'
 
 jest.setTimeout(120_000)
@@ -108,6 +110,28 @@ test('with the source host lost nothing is done until somebody vouches for it; t
   const follows = await type('one', 'two', 'later')
   expect(follows).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('it is over: rolled-back') })
   expect(await phases()).toEqual(['rolled-back', 'rolled-back'])
+})
+
+test('the runbook of an evacuation moves every VM, and stops at one that can not go', async () => {
+  const [here, there] = [join(bench.dir, 'here'), join(bench.dir, 'there')]
+  await Promise.all([mkdir(here), mkdir(there)])
+  const type = () => hosts.script('one', runbookScript('evacuate-a-host', { OTHER: 'two', HERE: here, THERE: there }))
+  const sources = await Promise.all(['vm1', 'vm2'].map((name) => Qemu.start(here, name)))
+  const waiting = { args: ['-incoming', 'defer'] }
+  const destinations = [await Qemu.start(there, 'vm1', waiting)]
+  try {
+    const stopped = await type()
+    expect(stopped).toMatchObject({ exitCode: 3, stderr: expect.stringContaining(`${there}/vm2.sock`) })
+    expect((await sources[0]?.qmp.execute('query-status'))?.status).toBe('running')
+    destinations.push(await Qemu.start(there, 'vm2', waiting))
+    const { exitCode, stdout } = await type()
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(`${there}/vm2.sock`) })
+    for (const source of sources) expect(await hasEnded(source)).toBe(true)
+    for (const { qmp } of destinations) expect((await qmp.execute('query-status')).status).toBe('running')
+    expect(await phases()).toEqual(['done', 'done'])
+  } finally {
+    for (const qemu of [...sources, ...destinations]) await qemu.stop()
+  }
 })
 
 test('what is not safe or not there between hosts is refused before anything is changed', async () => {
