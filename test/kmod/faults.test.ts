@@ -93,7 +93,7 @@ describe('a disk that', () => {
       await load.reached(30)
       await lab.check(['dmsetup', 'suspend', '--noflush', '--nolockfs', 'hung'])
       await sleep(1500)
-      const { inflight } = await load.stats(2000)
+      const { inflight } = await load.stats()
       expect(inflight).toBeGreaterThan(0)
       const paused = await load.pause()
       expect(paused.paused).toBe(1)

@@ -33,6 +33,9 @@ export interface LoadStats {
 
 const parse = (line: string) => JSON.parse(line) as unknown
 
+/** What waits for a disk that hangs would wait for ever; what doesn't may still have to wait for the emulated machine. */
+const answerMs = 30_000
+
 /** A load at work. */
 export class Load {
   readonly #command: RunningCommand
@@ -78,21 +81,21 @@ export class Load {
   }
 
   /** The module's counters now. */
-  async stats(timeoutMs = 5000): Promise<LoadStats> {
+  async stats(timeoutMs = answerMs): Promise<LoadStats> {
     return await this.#ask('stats', timeoutMs)
   }
 
   /** Pauses all queues, which waits for nothing in flight. */
-  async pause(timeoutMs = 2000): Promise<LoadStats> {
+  async pause(timeoutMs = answerMs): Promise<LoadStats> {
     return await this.#ask('pause', timeoutMs)
   }
 
-  async resume(timeoutMs = 2000): Promise<LoadStats> {
+  async resume(timeoutMs = answerMs): Promise<LoadStats> {
     return await this.#ask('resume', timeoutMs)
   }
 
   /** Executes anew what is held; it may be held again. */
-  async retry(timeoutMs = 2000): Promise<LoadStats> {
+  async retry(timeoutMs = answerMs): Promise<LoadStats> {
     return await this.#ask('retry', timeoutMs)
   }
 
