@@ -12,8 +12,9 @@ export default {
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   modulePathIgnorePatterns: ['<rootDir>/.cache/', '<rootDir>/dist/'],
   reporters: ['default', '<rootDir>/test/count-reporter.js'],
-  // The lab's suites share one emulated machine, and two cores don't carry two of them.
-  maxWorkers: 1,
+  // An emulated machine takes one core, and so do most tests without one.
+  maxWorkers: 2,
+  testSequencer: '<rootDir>/test/long-first.js',
   // Of a test that names no limit of its own: real parts on a slow machine take longer than jest's five seconds.
   testTimeout: 60_000,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The two packages, made, installed, used and removed as a user does it, in the lab's Debian root.
 import { execFileSync } from 'node:child_process'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { builtObject, inRoot, linesOf } from '../device/root-qemu.ts'
@@ -19,11 +19,21 @@ let version: string
 /** What `npm pack` has made. */
 let tarball: string
 
+/** Packing builds everything anew, which other tests are using meanwhile. */
+async function copyOfTree(tree: string): Promise<string> {
+  const left = new Set(['.git', '.cache', 'dist', 'kmod/build', 'node_modules'].map((name) => join(top, name)))
+  await cp(top, tree, { recursive: true, filter: (path) => !left.has(path) })
+  await symlink(join(top, 'node_modules'), join(tree, 'node_modules'))
+  return tree
+}
+
 beforeAll(async () => {
   dir = await makeFolder()
   qemu = await Qemu.start(dir, 'vm')
   version = JSON.parse(await readFile(join(top, 'package.json'), 'utf8')).version
-  const [packed] = JSON.parse(execFileSync('npm', ['pack', '--json', '--pack-destination', dir], quiet))
+  const tree = await copyOfTree(join(dir, 'tree'))
+  const pack = ['pack', '--json', '--pack-destination', dir]
+  const [packed] = JSON.parse(execFileSync('npm', pack, { ...quiet, cwd: tree }))
   tarball = join(dir, packed.filename)
 }, 180_000)
 afterAll(async () => {
