@@ -13,9 +13,13 @@ const access = / of \d+ bytes by .* on cpu \d+:\s*$/
 const isOurs = (report: string[]): boolean =>
   report.some((line, i) => access.test(line) && report[i + 1]?.includes('[vhost_blk]'))
 
-/** Lines of a kernel log that report a fault. */
+/** What a report goes on with: where the processor was, and how it came there. */
+const traceLine = /\bR?IP: |<\/?(TASK|IRQ|NMI|SOFTIRQ)>|\+0x[0-9a-f]+\/0x[0-9a-f]+/
+
+/** Lines of a kernel log that report a fault, with the stacks that follow them. */
 export function kernelFaults(log: string): string[] {
   const faults: string[] = []
+  let isReport = false
   const lines = log.split('\n')
   for (let i = 0; i < lines.length; i++) {
     const line = lines[i] as string
@@ -24,7 +28,10 @@ export function kernelFaults(log: string): string[] {
       const report = lines.slice(i, end < 0 ? undefined : end)
       if (isOurs(report)) faults.push(...report)
       i += report.length
-    } else if (kernelFault.test(line)) faults.push(line)
+    } else if (kernelFault.test(line)) {
+      faults.push(line)
+      isReport = true
+    } else if (isReport && traceLine.test(line)) faults.push(line)
   }
   return faults
 }
