@@ -85,7 +85,8 @@ QEMU that was upgraded.`
         hint: 'name the QMP socket of the QEMU that takes the VM, or give --same-host',
       })
     }
-    const open = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, start: starter.start }
+    const link = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, outOfBand: flags.postcopy === true }
+    const open = { ...link, start: starter.start }
     const result = await withTwoVms({ vm: args.vm, destination }, open, (sides) =>
       migrate(sides, {
         timeoutMs,

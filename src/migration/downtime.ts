@@ -30,7 +30,7 @@ function markOf(side: Side, { event, data }: QmpEvent): Mark | undefined {
   if (event === 'STOP') return side === 'source' ? 'stopped' : undefined
   if (event === 'RESUME') return side === 'destination' ? 'running' : undefined
   if (event !== 'MIGRATION') return undefined
-  if (data.status === 'completed') return side === 'source' ? 'saved' : 'loaded'
+  if (data.status === 'completed' || data.status === 'postcopy-active') return side === 'source' ? 'saved' : 'loaded'
   if (side === 'destination') return undefined
   if (data.status === 'pre-switchover') return 'drained'
   return data.status === 'device' ? 'checked' : undefined
@@ -67,7 +67,9 @@ export class DowntimeClock {
   see(side: Side, event: QmpEvent): void {
     const mark = markOf(side, event)
     const at = this.#byArrival ? BigInt(Date.now()) * 1000n : microseconds(event.timestamp)
-    if (mark === undefined) return
+    // In postcopy the end of the migration comes later.
+    if (mark === undefined || this.#at.has('running')) return
+    if ((mark === 'saved' || mark === 'loaded') && this.#at.has(mark)) return
     if (at === undefined) this.#at.delete(mark)
     else this.#at.set(mark, at)
   }

@@ -9,6 +9,7 @@ import type { Journal } from './journal/journal.ts'
 import type { Report, Side, Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import type { Plan, Remains } from './plan.ts'
+import { explainPostcopy } from './postcopy/refusal.ts'
 import { prepareDisk, removeDisk } from './prepare.ts'
 import { rollBack } from './rollback.ts'
 import { closeExports, removeCopies } from './storage/remove-copies.ts'
@@ -32,7 +33,9 @@ export async function makeReady(
       if (preparation === undefined) continue
       await report.step(`making ${disk.name} on the destination`, () => prepareDisk(sides, disk, preparation, signal))
     }
-    await sendAll(sides, plan.settings.apply, { signal })
+    await sendAll(sides, plan.settings.apply, { signal }).catch((error) => {
+      throw plan.postcopy === undefined ? error : explainPostcopy(error)
+    })
   })
 }
 

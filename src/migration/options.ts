@@ -22,6 +22,10 @@ export interface Tuning {
   multifdChannels?: number | undefined
   /** Compress what goes through these channels. */
   multifdCompression?: string | undefined
+  /** Let the VM run at the destination when a part of its memory is there, and have the rest follow. */
+  postcopy?: boolean | undefined
+  /** Begin with that after so many seconds of copying; when all memory was sent once, unless told. */
+  postcopyAfter?: number | undefined
   /** Refuse a destination where the kernel would not serve every disk. */
   datapath?: 'kernel' | undefined
 }

@@ -42,6 +42,8 @@ export interface Plan {
   keepSource: boolean
   /** Of the user's wish, for the storage that goes along: bytes per second. */
   bandwidth?: number | undefined
+  /** The VM runs at the destination before all of its memory is there; undefined: memory comes first. */
+  postcopy?: { afterMs: number | undefined } | undefined
 }
 
 /** A plan whose disks are made and whose settings are set. */
@@ -91,12 +93,14 @@ export function startCommand(uri: string): SideCommand {
   return command('source', 'migrate', { uri })
 }
 
+export const startPostcopyCommand = command('source', 'migrate-start-postcopy', {})
 export const continueCommand = command('source', 'migrate-continue', { state: 'pre-switchover' })
 export const runCommand = command('destination', 'cont', {})
 export const endSourceCommand = command('source', 'quit', {})
 
 /** Every command that changes something, in order, if all goes well. */
-export function planCommands({ wasRunning, disks, settings, keepSource, bandwidth }: Plan, uri: string): SideCommand[] {
+export function planCommands(plan: Plan, uri: string): SideCommand[] {
+  const { wasRunning, disks, settings, keepSource, bandwidth, postcopy } = plan
   const copied = copiedDisks(disks)
   const socket = nbdSocket(path.dirname(uri.replace(/^unix:/, '')))
   return [
@@ -106,6 +110,7 @@ export function planCommands({ wasRunning, disks, settings, keepSource, bandwidt
     ...copied.flatMap((disk) => mirrorCommands(disk, socket, speedOf(bandwidth, copied.length))),
     ...listenCommands(uri),
     startCommand(uri),
+    ...(postcopy === undefined ? [] : [startPostcopyCommand]),
     ...copied.map(endCommand),
     ...copied.flatMap(leaveCommands),
     ...closeCommands(copied),

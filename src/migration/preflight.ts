@@ -54,14 +54,21 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   await checkSameDisks(sides, disks, findings)
   await findings.attempt(() => requireApart(disks))
   findings.throwIfAny()
+  const wasRunning = facts.source.status.running
+  const postcopy = options.postcopy === true && wasRunning
+  if (options.postcopy === true && !wasRunning)
+    options.report.warn(`${source.name} stands still, so its memory does not change: it moves without postcopy`)
   return {
-    wasRunning: facts.source.status.running,
+    wasRunning,
     disks,
-    settings: await planSettings(sides, options, wait),
+    settings: await planSettings(sides, { ...options, postcopy }, wait),
     keepSource: options.keepSource,
     bandwidth: options.bandwidth,
+    postcopy: postcopy ? { afterMs: afterMsOf(options) } : undefined,
   }
 }
+
+const afterMsOf = ({ postcopyAfter: seconds }: MigrateOptions) => (seconds === undefined ? undefined : seconds * 1000)
 
 function requireSame(machine: string, there: string): void {
   if (there !== machine) throw doesNotFit(`its machine is ${there}, not ${machine}`)

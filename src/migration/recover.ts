@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { rmdir, unlink } from 'node:fs/promises'
-import path from 'node:path'
 import { ExitCode, VblkError } from '../errors.ts'
-import { QmpCommandError, type StatusInfo } from '../qmp/index.ts'
+import { QmpCommandError } from '../qmp/index.ts'
 import type { Vm } from '../vm/vm.ts'
-import { isChannelDir } from './channel.ts'
 import { type Found, vmOf } from './find-sides.ts'
 import { finish } from './finish.ts'
-import { isThisHost } from './hosts/machine.ts'
 import { Journal } from './journal/journal.ts'
 import type { MigrationRecord } from './journal/record.ts'
 import type { JournalStore } from './journal/store.ts'
 import { undoPreparation } from './make-ready.ts'
-import type { Report, Side, Sides } from './options.ts'
+import type { Report, Side } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
-import type { Remains } from './plan.ts'
+import { recoverPostcopy } from './postcopy/recover.ts'
+import {
+  answerMs,
+  backToSource,
+  ended,
+  hasAll,
+  hasImages,
+  lost,
+  mayHaveRun,
+  quit,
+  type Recovered,
+  type Recovery,
+  readStatus,
+  removeChannel,
+} from './recovery.ts'
 import { remainsOf } from './remains.ts'
 import { rollBack } from './rollback.ts'
 import { runDestination } from './run.ts'
 import { readStandstill } from './standstill.ts'
 import { writeCacheFault } from './write-cache.ts'
+
+export type { Recovered } from './recovery.ts'
 
 export interface RecoverOptions {
   journal: JournalStore
@@ -31,20 +43,6 @@ export interface RecoverOptions {
   /** Why the migration ends, for the journal; that it was left, unless given. */
   why?: string
 }
-
-export interface Recovered {
-  id: string
-  /** The only side that may open the disks for writing. */
-  owner: Side
-  /** The owner's QMP socket. */
-  ownerName: string
-  /** Whether the VM runs at the owner, stands still there, or is lost. */
-  vm: 'running' | 'stopped' | 'lost'
-  /** What was done, in one line. */
-  message: string
-}
-
-const answerMs = 10_000
 
 /**
  * Brings a migration whose vblk has ended to its end: back to the source if the destination was not allowed to run, else
@@ -68,20 +66,15 @@ export async function recover(record: MigrationRecord, options: RecoverOptions):
     destinationRan,
     why,
   }
-  const recovered = record.owner === 'source' ? await toSource(recovery) : await toDestination(recovery)
+  const recovered = await toOwner(recovery)
   await removeChannel(record)
   return recovered
 }
 
-interface Recovery {
-  record: MigrationRecord
-  journal: Journal
-  report: Report
-  plan: Remains
-  sides: Sides
-  isThere: Record<Side, boolean>
-  destinationRan: boolean | undefined
-  why: string
+async function toOwner(recovery: Recovery): Promise<Recovered> {
+  const { phase, owner } = recovery.record
+  if (phase === 'handover' || phase === 'postcopy') return await recoverPostcopy(recovery)
+  return owner === 'source' ? await toSource(recovery) : await toDestination(recovery)
 }
 
 /** The destination was never told to run, and is not from now on: before `commit` nobody does. */
@@ -95,13 +88,6 @@ async function toSource(recovery: Recovery): Promise<Recovered> {
     return await ended(recovery, 'source', plan.wasRunning ? 'running' : 'stopped', 'the VM was never moved')
   }
   return await backToSource(recovery, cause)
-}
-
-async function backToSource(recovery: Recovery, cause: VblkError): Promise<Recovered> {
-  const { journal, report, plan, sides, isThere } = recovery
-  const outcome = await rollBack(cause, sides, plan, report, journal, !isThere.destination)
-  if (outcome instanceof OutcomeUnknownError) throw outcome
-  return await ended(recovery, 'source', plan.wasRunning ? 'running' : 'stopped', 'rolled back to the source')
 }
 
 /** The source's QEMU is gone. The VM lives on only where all of it has arrived. */
@@ -181,49 +167,9 @@ async function startDestination({ sides, plan, report, journal, isThere }: Recov
   }
 }
 
-async function ended(recovery: Recovery, owner: Side, vm: Recovered['vm'], message: string): Promise<Recovered> {
-  const { record, journal, report, why } = recovery
-  if (journal.record.outcome === null) {
-    const outcome = { vm, error: why, downtimeMs: record.downtimeMs ?? null }
-    await journal.close(owner === 'source' ? 'rolled-back' : 'done', outcome, (text) => report.warn(text))
-  }
-  return { id: record.id, owner, ownerName: record[owner].name, vm: journal.record.outcome?.vm ?? vm, message }
-}
-
-/** Nobody has the VM; its disks still belong to the owner by the token, who may start it anew from them. */
-async function lost(recovery: Recovery, why: string): Promise<Recovered> {
-  recovery.report.warn(`the VM is lost: ${why}; its disks are as at a power failure`)
-  return await ended(recovery, recovery.journal.record.owner, 'lost', why)
-}
-
 async function hasNoStream({ qmp }: Vm): Promise<boolean> {
   const { status } = await qmp.execute('query-migrate', {}, { timeoutMs: answerMs })
   return status === undefined || status === 'none'
-}
-
-async function hasAll({ qmp }: Vm): Promise<boolean> {
-  const { status } = await qmp.execute('query-migrate', {}, { timeoutMs: answerMs })
-  return status === 'completed'
-}
-
-async function hasImages({ sides, record }: Recovery): Promise<boolean> {
-  const nodes = await sides.destination.qmp.execute('query-named-block-nodes', { flat: true }, { timeoutMs: answerMs })
-  const files = new Set(record.disks.map(({ file, copy }) => copy?.file ?? file))
-  return nodes.some((node) => node.active === true && !node.ro && files.has(node.file))
-}
-
-const readStatus = ({ qmp }: Vm): Promise<StatusInfo> => qmp.execute('query-status', {}, { timeoutMs: answerMs })
-
-async function quit({ qmp }: Vm): Promise<void> {
-  await qmp.execute('quit', {}, { timeoutMs: answerMs })
-}
-
-/** Only an empty folder of a channel's name goes: a record must not lead to anything else. */
-async function removeChannel({ channel, hosts }: MigrationRecord): Promise<void> {
-  // It is on the source's host.
-  if (!isChannelDir(channel) || (hosts !== undefined && !isThisHost(hosts.source))) return
-  for (const name of ['migrate.sock', 'nbd.sock']) await unlink(path.join(channel, name)).catch(() => {})
-  await rmdir(channel).catch(() => {})
 }
 
 function outOfReach(record: MigrationRecord, side: Side, why: string): OutcomeUnknownError {
@@ -231,15 +177,6 @@ function outOfReach(record: MigrationRecord, side: Side, why: string): OutcomeUn
   return new OutcomeUnknownError(
     `migration ${record.id} was left in phase ${record.phase}, its ${record.owner} owns the disks, and its ${side} can't be asked: ${why}`,
     `once you have made sure that this QEMU is gone: vblk migrate recover ${record.id} --fenced ${name}`,
-    undefined,
-  )
-}
-
-function mayHaveRun({ id, source, destination, disks }: MigrationRecord): OutcomeUnknownError {
-  const files = disks.flatMap(({ file }) => file ?? []).join(', ')
-  return new OutcomeUnknownError(
-    `migration ${id} was left as ${destination.name} was about to be told to run the VM; its QEMU is gone, and nobody can tell whether it ran`,
-    `look at its log, the guest's log and network, and when the disks were last written (${files || 'none'}). If the VM did not run there, it can go on at ${source.name}: vblk migrate recover ${id} --destination-ran no. If it did, or you can't tell: --destination-ran yes, and start it anew from its disks`,
     undefined,
   )
 }

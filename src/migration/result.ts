@@ -36,6 +36,8 @@ export interface MigratedVm {
   /** QEMU and, where it can be asked, the kernel said so before device state was saved; else the migration is rolled back. */
   backendStoppedBeforeSave: true
   disks: MigratedDisk[]
+  /** The VM ran at the destination before all of its memory was there. */
+  postcopy: boolean
   /** What became of the source's QEMU. */
   source: Finish['source']
 }
@@ -43,7 +45,7 @@ export interface MigratedVm {
 export function migratedVm(
   { source, destination }: Sides,
   plan: ReadyPlan,
-  { migration, disks: saved, status, downtime }: Moved,
+  { migration, disks: saved, status, downtime, inPostcopy }: Moved,
   finish: Finish,
   copies: readonly (CopiedStorage | undefined)[] = [],
 ): MigratedVm {
@@ -73,6 +75,7 @@ export function migratedVm(
         ...(copied !== undefined && { copied: { ...copied, from: before.file } }),
       }
     }),
+    postcopy: inPostcopy,
     source: finish.source,
   }
 }

@@ -6,19 +6,21 @@ import { command, type SideCommand } from './commands.ts'
 import type { Side, Sides, Tuning } from './options.ts'
 
 /** Capabilities that we set ourselves, so that it doesn't matter how they stand (qapi/migration.json, MigrationCapability). */
-function capabilitiesFor(side: Side, { autoConverge, multifdChannels }: Tuning): MigrationCapability[] {
+function capabilitiesFor(side: Side, { autoConverge, multifdChannels, postcopy }: Tuning): MigrationCapability[] {
   const capabilities: MigrationCapability[] = ['events']
   if (side === 'source') capabilities.push('pause-before-switchover')
   if (side === 'source' && autoConverge === true) capabilities.push('auto-converge')
   if (multifdChannels !== undefined) capabilities.push('multifd')
+  if (postcopy === true) capabilities.push('postcopy-ram')
   return capabilities
 }
 
 /** Both sides must agree on the channels; the rest is the sender's. */
 function parametersFor(side: Side, tuning: Tuning): Record<string, Json> {
-  const { downtimeLimitMs, bandwidth, multifdChannels, multifdCompression } = tuning
+  const { downtimeLimitMs, bandwidth, multifdChannels, multifdCompression, postcopy } = tuning
   const wanted = {
     ...(side === 'source' && { 'downtime-limit': downtimeLimitMs, 'max-bandwidth': bandwidth }),
+    ...(side === 'source' && postcopy === true && { 'max-postcopy-bandwidth': bandwidth }),
     'multifd-channels': multifdChannels,
     'multifd-compression': multifdCompression,
   }
@@ -69,7 +71,7 @@ export async function capabilityFaults(
   const differing = [...onSource, ...onDestination].filter(
     (name) => !own.has(name) && onSource.has(name) !== onDestination.has(name),
   )
-  const ungoverned = pointOfNoReturn.filter((name) => onSource.has(name) && onDestination.has(name))
+  const ungoverned = pointOfNoReturn.filter((name) => !own.has(name) && onSource.has(name) && onDestination.has(name))
   return [
     ...differing.map((name) => `${name} is on at the ${onSource.has(name) ? 'source' : 'destination'} only`),
     ...ungoverned.map((name) => `${name} is on, with which there would be no rollback`),

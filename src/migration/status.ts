@@ -21,8 +21,13 @@ export interface StatusOptions {
 export async function awaitStatus(vm: Vm, wanted: MigrationStatus, options: StatusOptions): Promise<MigrationInfo> {
   const info = await awaitInfo(vm, (each) => each.status === wanted || !isUnderWay(each), options)
   if (info.status === wanted) return info
+  throw migrationFailed(vm, info, wanted)
+}
+
+/** A migration has come to another status than it should; in QEMU's words where it has some. */
+export function migrationFailed(vm: Vm, info: MigrationInfo, wanted: MigrationStatus): VblkError {
   const why = info['error-desc'] ?? `QEMU says ${info.status ?? 'nothing'} instead of ${wanted}`
-  throw new VblkError('MIGRATION_FAILED', ExitCode.Refused, `${vm.name}: the migration failed: ${why}`)
+  return new VblkError('MIGRATION_FAILED', ExitCode.Refused, `${vm.name}: the migration failed: ${why}`)
 }
 
 /** Waits until a side's migration is over, however it ended. */
@@ -30,7 +35,8 @@ export async function awaitEnd(vm: Vm, options: StatusOptions): Promise<Migratio
   return await awaitInfo(vm, (info) => !isUnderWay(info), options)
 }
 
-async function awaitInfo(
+/** Waits until what query-migrate says of a side is as wanted. Throws what QmpClient.execute throws. */
+export async function awaitInfo(
   vm: Vm,
   isWanted: (info: MigrationInfo) => boolean,
   { signal, watch }: StatusOptions,

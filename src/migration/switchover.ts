@@ -33,6 +33,25 @@ export async function switchOver(
 ): Promise<Switchover> {
   const { source, destination } = sides
   const wait = { signal }
+  const disks = await requireStandstill(source, plan, report, journal, wait)
+  await send(sides, continueCommand, wait)
+  const migration = await awaitStatus(source, 'completed', wait)
+  await awaitStatus(destination, 'completed', wait)
+  await verifyDestination(destination, plan, disks, wait)
+  return { migration, disks }
+}
+
+/**
+ * Enters `switchover`, and returns the source's disks as their state will be saved. Throws VblkError unless every backend has
+ * stopped and all disks are there and tell it.
+ */
+export async function requireStandstill(
+  source: Vm,
+  plan: ReadyPlan,
+  report: Report,
+  journal: Journal,
+  wait: WaitOptions,
+): Promise<StoppedDisk[]> {
   const places = plan.disks.map(({ name, source: { path } }) => ({ name, path }))
   const [disks] = await Promise.all([
     readStandstill(source, places, wait),
@@ -42,11 +61,7 @@ export async function switchOver(
   ])
   for (const [index, { name, source: known }] of plan.disks.entries()) requireTold(name, known, disks[index])
   requireStopped(disks, report)
-  await send(sides, continueCommand, wait)
-  const migration = await awaitStatus(source, 'completed', wait)
-  await awaitStatus(destination, 'completed', wait)
-  await verifyDestination(destination, plan, disks, wait)
-  return { migration, disks }
+  return disks
 }
 
 /** A device that could tell its state before must tell it now: no answer is no good news. */
@@ -107,6 +122,6 @@ async function verifyDestination(
   }
 }
 
-function mismatch(what: string): VblkError {
+export function mismatch(what: string): VblkError {
   return new VblkError('DESTINATION_MISMATCH', ExitCode.Refused, `the destination is not as it must be: ${what}`)
 }

@@ -15,6 +15,8 @@ export interface TwoVmsOptions {
   warn: (message: string) => void
   /** Hears the traffic with both, each line with its side in front. */
   trace: ((line: string) => void) | undefined
+  /** Ask for out-of-band commands too. */
+  outOfBand?: boolean
   /** Starts the destination's QEMU if nobody serves its monitor, and tells whether it did. */
   start?: ((destination: string, source: Vm) => Promise<boolean>) | undefined
 }

@@ -387,7 +387,8 @@ type T74 = {
     | 'device'
     | 'wait-unplug'
 }
-type T75 = {
+type T75 = { uri: string }
+type T76 = {
   status?:
     | 'none'
     | 'setup'
@@ -404,9 +405,9 @@ type T75 = {
     | 'pre-switchover'
     | 'device'
     | 'wait-unplug'
-  ram?: T76
-  vfio?: T77
-  'xbzrle-cache'?: T78
+  ram?: T77
+  vfio?: T78
+  'xbzrle-cache'?: T79
   'total-time'?: QapiInt
   'expected-downtime'?: QapiInt
   downtime?: QapiInt
@@ -420,7 +421,7 @@ type T75 = {
   'dirty-limit-throttle-time-per-round'?: QapiInt
   'dirty-limit-ring-full-time'?: QapiInt
 }
-type T76 = {
+type T77 = {
   transferred: QapiInt
   remaining: QapiInt
   total: QapiInt
@@ -439,8 +440,8 @@ type T76 = {
   'postcopy-bytes': QapiInt
   'dirty-sync-missed-zero-copy': QapiInt
 }
-type T77 = { transferred: QapiInt }
-type T78 = {
+type T78 = { transferred: QapiInt }
+type T79 = {
   'cache-size': QapiInt
   bytes: QapiInt
   pages: QapiInt
@@ -449,7 +450,7 @@ type T78 = {
   'encoding-rate': number
   overflow: QapiInt
 }
-type T79 = {
+type T80 = {
   capability:
     | 'xbzrle'
     | 'rdma-pin-all'
@@ -475,8 +476,8 @@ type T79 = {
     | 'mapped-ram'
   state: boolean
 }
-type T80 = { capabilities: T79[] }
-type T81 = {
+type T81 = { capabilities: T80[] }
+type T82 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -500,17 +501,17 @@ type T81 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T82[]
+  'block-bitmap-mapping'?: T83[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T82 = { 'node-name': string; alias: string; bitmaps: T83[] }
-type T83 = { name: string; alias: string; transform?: T84 }
-type T84 = { persistent?: boolean }
-type T85 = {
+type T83 = { 'node-name': string; alias: string; bitmaps: T84[] }
+type T84 = { name: string; alias: string; transform?: T85 }
+type T85 = { persistent?: boolean }
+type T86 = {
   'announce-initial'?: QapiInt
   'announce-max'?: QapiInt
   'announce-rounds'?: QapiInt
@@ -534,24 +535,24 @@ type T85 = {
   'multifd-zlib-level'?: QapiInt
   'multifd-qatzip-level'?: QapiInt
   'multifd-zstd-level'?: QapiInt
-  'block-bitmap-mapping'?: T82[]
+  'block-bitmap-mapping'?: T83[]
   'x-vcpu-dirty-limit-period'?: QapiInt
   'vcpu-dirty-limit'?: QapiInt
   mode?: 'normal' | 'cpr-reboot' | 'cpr-transfer'
   'zero-page-detection'?: 'none' | 'legacy' | 'multifd'
   'direct-io'?: boolean
 }
-type T86 = { path: string }
-type T87 = {
+type T87 = { path: string }
+type T88 = {
   name: string
   'device-id': QapiInt
   'vhost-started': boolean
   'device-endian': string
-  'guest-features': T88
-  'host-features': T88
-  'backend-features': T88
+  'guest-features': T89
+  'host-features': T89
+  'backend-features': T89
   'num-vqs': QapiInt
-  status: T89
+  status: T90
   isr: QapiInt
   'queue-sel': QapiInt
   'vm-running': boolean
@@ -563,38 +564,38 @@ type T87 = {
   'disable-legacy-check': boolean
   'bus-name': string
   'use-guest-notifier-mask': boolean
-  'vhost-dev'?: T90
+  'vhost-dev'?: T91
 }
-type T88 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
-type T89 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
-type T90 = {
+type T89 = { transports: string[]; 'dev-features'?: string[]; 'unknown-dev-features'?: QapiInt }
+type T90 = { statuses: string[]; 'unknown-statuses'?: QapiInt }
+type T91 = {
   'n-mem-sections': QapiInt
   'n-tmp-sections': QapiInt
   nvqs: QapiInt
   'vq-index': QapiInt
-  features: T88
-  'acked-features': T88
-  'backend-features': T88
-  'protocol-features': T91
+  features: T89
+  'acked-features': T89
+  'backend-features': T89
+  'protocol-features': T92
   'max-queues': QapiInt
   'backend-cap': QapiInt
   'log-enabled': boolean
   'log-size': QapiInt
 }
-type T91 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
-type T92 = {
+type T92 = { protocols: string[]; 'unknown-protocols'?: QapiInt }
+type T93 = {
   'handshake-max-seconds'?: QapiInt
   'tls-creds'?: string
   'tls-authz'?: string
   'max-connections'?: QapiInt
-  addr: T93
+  addr: T94
 }
-type T93 = ({ type: 'inet' } & T94) | ({ type: 'unix' } & T95) | ({ type: 'vsock' } & T96) | ({ type: 'fd' } & T97)
-type T94 = { data: T48 }
-type T95 = { data: T49 }
-type T96 = { data: T50 }
-type T97 = { data: T51 }
-type T98 =
+type T94 = ({ type: 'inet' } & T95) | ({ type: 'unix' } & T96) | ({ type: 'vsock' } & T97) | ({ type: 'fd' } & T98)
+type T95 = { data: T48 }
+type T96 = { data: T49 }
+type T97 = { data: T50 }
+type T98 = { data: T51 }
+type T99 =
   | ({
       type: 'nbd'
       id: string
@@ -604,7 +605,7 @@ type T98 =
       writable?: boolean
       writethrough?: boolean
       'allow-inactive'?: boolean
-    } & T99)
+    } & T100)
   | ({
       type: 'vhost-user-blk'
       id: string
@@ -614,7 +615,7 @@ type T98 =
       writable?: boolean
       writethrough?: boolean
       'allow-inactive'?: boolean
-    } & T101)
+    } & T102)
   | ({
       type: 'fuse'
       id: string
@@ -624,7 +625,7 @@ type T98 =
       writable?: boolean
       writethrough?: boolean
       'allow-inactive'?: boolean
-    } & T102)
+    } & T103)
   | ({
       type: 'vduse-blk'
       id: string
@@ -634,19 +635,19 @@ type T98 =
       writable?: boolean
       writethrough?: boolean
       'allow-inactive'?: boolean
-    } & T103)
-type T99 = { name?: string; description?: string; bitmaps?: (string | T100)[]; 'allocation-depth'?: boolean }
-type T100 = { node: string; name: string }
-type T101 = { addr: T47; 'logical-block-size'?: QapiInt; 'num-queues'?: QapiInt }
-type T102 = { mountpoint: string; growable?: boolean; 'allow-other'?: 'off' | 'on' | 'auto' }
-type T103 = {
+    } & T104)
+type T100 = { name?: string; description?: string; bitmaps?: (string | T101)[]; 'allocation-depth'?: boolean }
+type T101 = { node: string; name: string }
+type T102 = { addr: T47; 'logical-block-size'?: QapiInt; 'num-queues'?: QapiInt }
+type T103 = { mountpoint: string; growable?: boolean; 'allow-other'?: 'off' | 'on' | 'auto' }
+type T104 = {
   name: string
   'num-queues'?: QapiInt
   'queue-size'?: QapiInt
   'logical-block-size'?: QapiInt
   serial?: string
 }
-type T104 = {
+type T105 = {
   'job-id'?: string
   device: string
   target: string
@@ -662,8 +663,8 @@ type T104 = {
   'auto-finalize'?: boolean
   'auto-dismiss'?: boolean
 }
-type T105 = { device: string; force?: boolean }
-type T106 = {
+type T106 = { device: string; force?: boolean }
+type T107 = {
   id: string
   type:
     | 'commit'
@@ -691,10 +692,10 @@ type T106 = {
   'total-progress': QapiInt
   error?: string
 }
-type T107 = { id: string }
-type T108 = { device?: string; path: string }
+type T108 = { id: string }
 type T109 = { device?: string; path: string }
-type T110 = {
+type T110 = { device?: string; path: string }
+type T111 = {
   status:
     | 'none'
     | 'setup'
@@ -712,7 +713,7 @@ type T110 = {
     | 'device'
     | 'wait-unplug'
 }
-type T111 = {
+type T112 = {
   guest: boolean
   reason:
     | 'none'
@@ -727,7 +728,7 @@ type T111 = {
     | 'subsystem-reset'
     | 'snapshot-load'
 }
-type T112 = {
+type T113 = {
   guest: boolean
   reason:
     | 'none'
@@ -774,31 +775,34 @@ export interface SchemaCommands {
   system_reset: { arguments: T2; returns: T2 }
   migrate: { arguments: T68; returns: T2 }
   'migrate-incoming': { arguments: T73; returns: T2 }
+  'migrate-start-postcopy': { arguments: T2; returns: T2 }
   'migrate-continue': { arguments: T74; returns: T2 }
+  'migrate-pause': { arguments: T2; returns: T2 }
+  'migrate-recover': { arguments: T75; returns: T2 }
   migrate_cancel: { arguments: T2; returns: T2 }
-  'query-migrate': { arguments: T2; returns: T75 }
-  'query-migrate-capabilities': { arguments: T2; returns: T79[] }
-  'migrate-set-capabilities': { arguments: T80; returns: T2 }
-  'query-migrate-parameters': { arguments: T2; returns: T81 }
-  'migrate-set-parameters': { arguments: T85; returns: T2 }
-  'x-query-virtio-status': { arguments: T86; returns: T87 }
-  'nbd-server-start': { arguments: T92; returns: T2 }
+  'query-migrate': { arguments: T2; returns: T76 }
+  'query-migrate-capabilities': { arguments: T2; returns: T80[] }
+  'migrate-set-capabilities': { arguments: T81; returns: T2 }
+  'query-migrate-parameters': { arguments: T2; returns: T82 }
+  'migrate-set-parameters': { arguments: T86; returns: T2 }
+  'x-query-virtio-status': { arguments: T87; returns: T88 }
+  'nbd-server-start': { arguments: T93; returns: T2 }
   'nbd-server-stop': { arguments: T2; returns: T2 }
-  'block-export-add': { arguments: T98; returns: T2 }
-  'blockdev-mirror': { arguments: T104; returns: T2 }
-  'block-job-cancel': { arguments: T105; returns: T2 }
-  'query-jobs': { arguments: T2; returns: T106[] }
-  'job-dismiss': { arguments: T107; returns: T2 }
+  'block-export-add': { arguments: T99; returns: T2 }
+  'blockdev-mirror': { arguments: T105; returns: T2 }
+  'block-job-cancel': { arguments: T106; returns: T2 }
+  'query-jobs': { arguments: T2; returns: T107[] }
+  'job-dismiss': { arguments: T108; returns: T2 }
 }
 
 export interface SchemaEvents {
-  DEVICE_DELETED: T108
-  DEVICE_UNPLUG_GUEST_ERROR: T109
-  MIGRATION: T110
+  DEVICE_DELETED: T109
+  DEVICE_UNPLUG_GUEST_ERROR: T110
+  MIGRATION: T111
   STOP: T2
   RESUME: T2
-  RESET: T111
-  SHUTDOWN: T112
+  RESET: T112
+  SHUTDOWN: T113
 }
 
-export type SchemaOutOfBand = 'query-yank' | 'yank'
+export type SchemaOutOfBand = 'query-yank' | 'yank' | 'migrate-pause' | 'migrate-recover'

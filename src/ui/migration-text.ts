@@ -25,12 +25,16 @@ export function renderMigrated({
   totalMs,
   ramBytes,
   disks,
+  postcopy,
   source,
 }: MigratedVm): string {
   const facts = pairs([
     ['VM', `${status} on ${destination}`],
     ['downtime', downtimeMs === null ? '-' : `${downtimeMs.toFixed(1)} ms${partsOf(downtimePhases)}`],
-    ['migration', `${totalMs} ms, ${(ramBytes / 2 ** 20).toFixed(1)} MiB sent`],
+    [
+      'migration',
+      `${totalMs} ms, ${(ramBytes / 2 ** 20).toFixed(1)} MiB sent${postcopy ? ', partly in postcopy' : ''}`,
+    ],
     ['source', source === 'quit' ? 'ended' : 'kept, stopped: never start it again while the destination is there'],
   ])
   if (disks.length === 0) return facts

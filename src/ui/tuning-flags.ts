@@ -20,6 +20,18 @@ export const tuningFlags = {
     description: "compress what goes through --multifd's channels (2 unless that says more); zstd where QEMU has it",
     options: ['zlib', 'zstd'],
   }),
+  postcopy: Flags.boolean({
+    description:
+      'when all memory was sent once and the rest does not fit into the downtime, let the VM run at the destination and fetch it from here: neither QEMU can go on alone until that is over',
+    exclusive: ['multifd', 'compress'],
+  }),
+  'postcopy-after': Flags.integer({
+    description: 'do so after that time, whatever was sent',
+    helpValue: 'SECONDS',
+    min: 0,
+    max: 2_000_000,
+    dependsOn: ['postcopy'],
+  }),
   datapath: Flags.option({
     description:
       'kernel: refuse a destination where the kernel would not serve every disk; auto: QEMU may serve them there',
@@ -34,6 +46,8 @@ interface TuningFlags {
   'auto-converge'?: boolean | undefined
   multifd?: number | undefined
   compress?: string | undefined
+  postcopy?: boolean | undefined
+  'postcopy-after'?: number | undefined
   datapath?: 'kernel' | 'auto' | undefined
 }
 
@@ -44,6 +58,8 @@ export function tuningOf(flags: TuningFlags): Tuning {
     autoConverge: flags['auto-converge'],
     multifdChannels: flags.multifd ?? (flags.compress === undefined ? undefined : 2),
     multifdCompression: flags.compress,
+    postcopy: flags.postcopy === true ? true : undefined,
+    postcopyAfter: flags['postcopy-after'],
     datapath: flags.datapath === 'kernel' ? 'kernel' : undefined,
   }
 }

@@ -12,6 +12,8 @@ export const vhostBlkPci = 'vhost-blk-pci'
 export interface OpenVmOptions extends WaitOptions {
   /** Sees one line per message to or from QEMU. */
   trace?: ((line: string) => void) | undefined
+  /** Ask for out-of-band commands too, which reach a QEMU that hangs. */
+  outOfBand?: boolean | undefined
 }
 
 export interface LockVmOptions extends OpenVmOptions {
@@ -39,7 +41,7 @@ const connectMs = 10_000
  * Finds a VM by a registered name, the path of its QMP socket, or another address (see parseAddress). Throws QmpConnectError and
  * the like: exit codes 3, 4, 6 and 9; 2 for an address that is none.
  */
-export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmOptions = {}): Promise<Vm> {
+export async function openVm(name: string, { timeoutMs, signal, trace, outOfBand }: OpenVmOptions = {}): Promise<Vm> {
   const { path, open, place, locate } = await resolveVm(name)
   const qmp = await QmpClient.connect({
     path,
@@ -48,6 +50,7 @@ export async function openVm(name: string, { timeoutMs, signal, trace }: OpenVmO
     commandTimeoutMs: timeoutMs,
     signal,
     sendFds,
+    outOfBand,
     trace: trace && ((direction, line) => trace(`${direction === 'send' ? '->' : '<-'} ${line}`)),
   })
   return { name, qmp, ...(place ?? (await locate?.())) }

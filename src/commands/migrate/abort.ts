@@ -37,6 +37,7 @@ has passed the point of no return goes on to its end, and the exit code is 5.`
     const summary = summarize(record)
     if (record.phase === 'rolled-back') return { migration: summary, message: 'it was rolled back already' }
     if (!isOpen(record) || record.phase === 'moved') throw moved(record.id)
+    if (record.phase === 'handover' || record.phase === 'postcopy') throw noWayBack(record.id)
     if (record.phase === 'prepared') return await undo(record, journal, context)
     if (summary.state !== 'under way' || record.coordinator === null) {
       throw new VblkError('MIGRATION_LEFT', ExitCode.Unknown, `no vblk works on migration ${record.id}`, {
@@ -86,5 +87,12 @@ async function undo(record: MigrationRecord, journal: FileStore, context: Contex
 function moved(id: string): VblkError {
   return new VblkError('MIGRATION_DONE', ExitCode.Refused, `the VM of migration ${id} has moved already`, {
     hint: 'migrate it back',
+  })
+}
+
+function noWayBack(id: string): VblkError {
+  const words = `the VM of migration ${id} has memory at both sides, and only the destination can run it`
+  return new VblkError('NO_WAY_BACK', ExitCode.Refused, words, {
+    hint: `wait for the rest of its memory; if no vblk works on it: vblk migrate recover ${id}`,
   })
 }

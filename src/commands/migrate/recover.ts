@@ -62,7 +62,8 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
     if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
     requireNotUnderWay(chosen)
     const fenced = (flags.fenced ?? []).map((name: string) => partyName(name))
-    const options = { timeoutMs, trace, warn: (message: string) => progress.warn(message) }
+    const outOfBand = chosen.phase === 'postcopy'
+    const options = { timeoutMs, trace, outOfBand, warn: (message: string) => progress.warn(message) }
     return await withSides(chosen, fenced, options, async (found) => {
       // Another recover may have come first, and the locks are ours only now.
       const record = (await chooseRecord(journal, chosen.id)) ?? chosen
@@ -77,7 +78,8 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
     chosen: RecordOfTwo,
     { flags, progress, timeoutMs, trace, signal }: Context<typeof MigrateRecover>,
   ): Promise<Recovered | Nothing> {
-    const options = { timeoutMs, trace, signal, warn: (message: string) => progress.warn(message) }
+    const warn = (message: string) => progress.warn(message)
+    const options = { timeoutMs, trace, signal, outOfBand: chosen.phase === 'postcopy', warn }
     const fenced = flags.fenced ?? []
     const both = { ...options, journal: new FileStore(), fenced, peer: flags.peer }
     return await withHosts(chosen, both, async ({ record, journal, found }) => {

@@ -39,7 +39,8 @@ was. If the VM has moved already, nothing is done.`
     const { id } = chosen
     if (isPast(chosen, 'prepared')) return { migration: id, changed: false, moved: null }
     const warn = (message: string) => progress.warn(message)
-    const open = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace }
+    const outOfBand = chosen.tuning?.postcopy === true
+    const open = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, outOfBand }
     return await withBothSides(chosen, open, async (sides) => {
       // Another one may have come first, and the locks are ours only now.
       const record = await requireRecord(journal, id)

@@ -16,13 +16,16 @@ import type { JournalStore } from './store.ts'
 
 /**
  * Who owns the disks from the moment that a phase is entered. The token changes hands with `commit`, before the destination
- * may run, and comes back with `rollback`, when it provably doesn't.
+ * may run, or with `handover`, before a source in postcopy can't run any more. It comes back with `rollback`, when the
+ * destination provably doesn't run.
  */
 const owners: Partial<Record<Phase, MigrationRecord['owner']>> = {
   prepare: 'source',
   prepared: 'source',
   copy: 'source',
   switchover: 'source',
+  handover: 'destination',
+  postcopy: 'destination',
   commit: 'destination',
   moved: 'destination',
   finish: 'destination',
@@ -121,13 +124,13 @@ export class Journal {
     await this.enter('finish', { keepSource, coordinator: identify(process.pid) ?? null })
   }
 
-  /** The last phase before the destination may run, with the write caches that it must show. */
-  async enterCommit(saved: readonly StoppedDisk[]): Promise<void> {
+  /** The phase that passes the disks on, with the write caches that the destination must show. */
+  async passOn(phase: 'commit' | 'handover', saved: readonly StoppedDisk[]): Promise<void> {
     const disks = this.#record.disks.map((disk, index) => ({
       ...disk,
       writeCache: saved[index]?.writeCache ?? disk.writeCache,
     }))
-    await this.enter('commit', { disks })
+    await this.enter(phase, { disks })
   }
 
   /**
@@ -172,9 +175,12 @@ function definedOnly({
   autoConverge,
   multifdChannels,
   multifdCompression,
+  postcopy,
+  postcopyAfter,
   datapath,
 }: Tuning): NonNullable<MigrationRecord['tuning']> {
-  const wishes = { downtimeLimitMs, bandwidth, autoConverge, multifdChannels, multifdCompression, datapath }
+  const channels = { multifdChannels, multifdCompression }
+  const wishes = { downtimeLimitMs, bandwidth, autoConverge, ...channels, postcopy, postcopyAfter, datapath }
   return Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined))
 }
 

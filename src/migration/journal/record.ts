@@ -11,6 +11,8 @@ export const phases = [
   'prepared',
   'copy',
   'switchover',
+  'handover',
+  'postcopy',
   'commit',
   'moved',
   'finish',
@@ -60,7 +62,7 @@ const disk = z.strictObject({
   datapath: z.enum(['kernel', 'userspace', 'idle']),
   /** vblk makes it on the destination. */
   made: z.boolean(),
-  /** What it was before the migration; from `commit` on, as the source saved it. */
+  /** What it was before the migration; from `commit` or `handover` on, as the source saved it. */
   writeCache: z.strictObject({ original: writeCache, current: writeCache }),
   /** The destination's image and node, for a disk whose storage goes along. */
   copy: z.optional(z.strictObject({ file: text, node: text })),
@@ -111,6 +113,8 @@ const recordSchema = z.strictObject({
       autoConverge: z.optional(z.boolean()),
       multifdChannels: z.optional(count),
       multifdCompression: z.optional(text),
+      postcopy: z.optional(z.boolean()),
+      postcopyAfter: z.optional(count),
       datapath: z.optional(z.literal('kernel')),
     }),
   ),
