@@ -59,7 +59,11 @@ export async function move(
     const moved = await moveUntilNoReturn(sides, plan, channel.uri, report, journal, deadline, clock)
     const downtime = plan.wasRunning ? clock.downtime : null
     if (!moved.inPostcopy) return { ...moved, downtime }
-    return { ...moved, downtime, migration: await follow(sides, report, journal) }
+    return {
+      ...moved,
+      downtime,
+      migration: await follow(sides, { report, journal, timeoutMs: deadline.timeoutMs, signal: deadline.user }),
+    }
   } finally {
     clock.close()
   }

@@ -40,6 +40,8 @@ export interface RecoverOptions {
   found: Record<Side, Found>
   /** What the user knows of a destination that has ended after `commit`: whether the VM may have run there. */
   destinationRan?: boolean | undefined
+  /** How long a way for memory in postcopy that was cut is made anew again and again; a minute unless told. */
+  timeoutMs?: number
   /** Why the migration ends, for the journal; that it was left, unless given. */
   why?: string
 }
@@ -50,10 +52,11 @@ export interface RecoverOptions {
  * when a side is out of reach and nobody has vouched for its end, or when a step fails; then it can be done again.
  */
 export async function recover(record: MigrationRecord, options: RecoverOptions): Promise<Recovered> {
-  const { found, report, destinationRan, why = `left in phase ${record.phase}` } = options
+  const { found, report, destinationRan, timeoutMs = 60_000, why = `left in phase ${record.phase}` } = options
   for (const side of ['source', 'destination'] as const) {
     const there = found[side]
-    if (typeof there === 'object' && 'unreachable' in there) throw outOfReach(record, side, there.unreachable)
+    if (typeof there === 'object' && 'unreachable' in there)
+      throw outOfReach(record, side, there.unreachable, found.source === 'gone')
   }
   const journal = new Journal(options.journal, record)
   const recovery: Recovery = {
@@ -64,6 +67,7 @@ export async function recover(record: MigrationRecord, options: RecoverOptions):
     sides: { source: vmOf(found.source, record.source), destination: vmOf(found.destination, record.destination) },
     isThere: { source: found.source !== 'gone', destination: found.destination !== 'gone' },
     destinationRan,
+    timeoutMs,
     why,
   }
   const recovered = await toOwner(recovery)
@@ -172,11 +176,15 @@ async function hasNoStream({ qmp }: Vm): Promise<boolean> {
   return status === undefined || status === 'none'
 }
 
-function outOfReach(record: MigrationRecord, side: Side, why: string): OutcomeUnknownError {
+function outOfReach(record: MigrationRecord, side: Side, why: string, hasNoSource: boolean): OutcomeUnknownError {
+  const { id, phase, owner } = record
   const { name } = record[side]
+  const hangs = phase === 'postcopy' && side === 'destination' && hasNoSource
   return new OutcomeUnknownError(
-    `migration ${record.id} was left in phase ${record.phase}, its ${record.owner} owns the disks, and its ${side} can't be asked: ${why}`,
-    `once you have made sure that this QEMU is gone: vblk migrate recover ${record.id} --fenced ${name}`,
+    `migration ${id} was left in phase ${phase}, its ${owner} owns the disks, and its ${side} can't be asked: ${why}`,
+    hangs
+      ? `a VM that waits for memory of a source that has ended waits for good: end the QEMU of ${name}, then: vblk migrate recover ${id}`
+      : `once you have made sure that this QEMU is gone: vblk migrate recover ${id} --fenced ${name}`,
     undefined,
   )
 }

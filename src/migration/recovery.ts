@@ -35,6 +35,8 @@ export interface Recovery {
   sides: Sides
   isThere: Record<Side, boolean>
   destinationRan: boolean | undefined
+  /** How long a way for memory in postcopy that was cut is made anew. */
+  timeoutMs: number
   why: string
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Two QEMUs for a migration, and what must be as before when one has failed.
 
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
 import type { DryRun } from '../../src/migration/migrate.ts'
@@ -87,6 +87,11 @@ export class Bench {
   /** The names of what vblk has left in the temporary folder. */
   async leftovers(): Promise<string[]> {
     return (await readdir(this.#tmp)).filter((name) => name.startsWith('vblk'))
+  }
+
+  /** Takes away what a QEMU listens at for a stream. */
+  async removeSockets(): Promise<void> {
+    for (const name of await this.leftovers()) await rm(join(this.#tmp, name, 'migrate.sock'), { force: true })
   }
 
   /** Ends all QEMUs, but one to keep. */

@@ -46,7 +46,8 @@ export class QmpProxy {
     // Lines stay in order even where a hook takes its time.
     let upstream = Promise.resolve()
     lines(client).on('line', (line) => {
-      const { execute, id } = JSON.parse(line) as { execute: string; id: string }
+      const { id, ...sentence } = JSON.parse(line) as { id: string } & Record<'execute' | 'exec-oob', string>
+      const execute = sentence.execute ?? sentence['exec-oob']
       sent.set(id, { execute, line })
       upstream = upstream.then(async () => {
         await hook(execute, 'before')

@@ -70,7 +70,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
       if (!isOpen(record)) return { id: record.id, message: `it is over: ${record.phase}` }
       const ran = flags['destination-ran']
       const destinationRan = ran === undefined ? undefined : ran === 'yes'
-      return await recover(record, { journal, report: progress, found, destinationRan })
+      return await recover(record, { journal, report: progress, found, destinationRan, timeoutMs })
     })
   }
 
@@ -89,7 +89,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
       }
       const ran = flags['destination-ran']
       const destinationRan = ran === undefined ? undefined : ran === 'yes'
-      return await recover(record, { journal, report: progress, found, destinationRan })
+      return await recover(record, { journal, report: progress, found, destinationRan, timeoutMs })
     })
   }
 

@@ -124,6 +124,12 @@ export class Journal {
     await this.enter('finish', { keepSource, coordinator: identify(process.pid) ?? null })
   }
 
+  /** Says that the stream goes through another socket now. */
+  async noteChannel(channel: string): Promise<void> {
+    this.#record = { ...this.#record, channel }
+    await this.#store.write(this.#record)
+  }
+
   /** The phase that passes the disks on, with the write caches that the destination must show. */
   async passOn(phase: 'commit' | 'handover', saved: readonly StoppedDisk[]): Promise<void> {
     const disks = this.#record.disks.map((disk, index) => ({

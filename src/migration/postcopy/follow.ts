@@ -13,43 +13,78 @@ import { awaitInfo } from '../status.ts'
 import { pauseStream, resumeStream } from './resume.ts'
 import { isFollowing } from './states.ts'
 
-const mostAttempts = 3
 const againMs = 1000
 const answerMs = 10_000
+/** A destination that waits for memory does not answer. */
+const shortMs = 1000
 const endMs = 30_000
 /** As long as something comes it may take its time; the guest waits for what does not. */
 const silentMs = 30_000
 
+export interface FollowOptions {
+  report: Report
+  journal: Journal
+  /** How long a way that was cut is made anew again and again. */
+  timeoutMs: number
+  /** Aborted when the user does not want to wait for that any longer. */
+  signal?: AbortSignal | undefined
+}
+
 /**
  * Waits until all memory of a VM that runs at the destination has followed it, and returns what the source says last. A way that
- * was cut is made anew a few times. Throws VblkError (exit code 6) when that does not help: the memory is still there, and recover goes
+ * was cut is made anew. Throws VblkError (exit code 6) when that does not help: the memory is still there, and recover goes
  * on; OutcomeUnknownError when a side is out of reach.
  */
-export async function follow(sides: Sides, report: Report, journal: Journal): Promise<MigrationInfo> {
-  return await report.step('fetching the rest of the memory', async ({ detail }) => {
-    const watch = (info: MigrationInfo) => detail(progressOf(info))
-    let channel: MigrationChannel | undefined
-    let last: unknown
+export async function follow(sides: Sides, options: FollowOptions): Promise<MigrationInfo> {
+  return await options.report.step('fetching the rest of the memory', async ({ detail }) => {
+    const ways = new Ways(sides, options)
     try {
-      for (let attempt = 0; ; attempt++) {
-        const info = await awaitPause(sides, watch)
-        if (info.status === 'completed') return info
-        if (await hasCompleted(sides.destination)) return info
+      while (true) {
+        const info = await awaitPause(sides, (now) => detail(progressOf(now)))
+        if (info.status === 'completed' || (await hasCompleted(sides.destination))) return info
         if (info.status !== 'postcopy-paused') throw await takenBack(sides, info)
-        if (attempt === mostAttempts) throw cut(sides, journal, last ?? info['error-desc'])
-        if (attempt > 0) await pause(againMs)
-        await channel?.remove()
-        channel = undefined
-        channel = await resumeStream(sides, journal).catch((error) => {
-          if (!(error instanceof QmpCommandError)) throw unheard(sides, error)
-          last = error.message
-          return undefined
-        })
+        await ways.makeAnother(info)
       }
     } finally {
-      await channel?.remove()
+      await ways.remove()
     }
   })
+}
+
+/** The ways that memory has come through, one after another. */
+class Ways {
+  readonly #sides: Sides
+  readonly #options: FollowOptions
+  #channel: MigrationChannel | undefined
+  #deadline: number | undefined
+  #had = ''
+
+  constructor(sides: Sides, options: FollowOptions) {
+    this.#sides = sides
+    this.#options = options
+  }
+
+  async makeAnother({ ram, 'error-desc': why }: MigrationInfo): Promise<void> {
+    const { journal, timeoutMs, signal } = this.#options
+    const has = `${ram?.transferred}`
+    // Whatever has come by the last one gives the next as much time.
+    if (this.#deadline === undefined || has !== this.#had) this.#deadline = Date.now() + timeoutMs
+    else await pause(againMs)
+    this.#had = has
+    if (Date.now() >= this.#deadline || signal?.aborted) throw cut(this.#sides, journal, why)
+    await this.remove()
+    try {
+      this.#channel = await resumeStream(this.#sides, journal)
+    } catch (error) {
+      if (!(error instanceof QmpCommandError)) throw unheard(this.#sides, error)
+      // The next one may be taken.
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.#channel?.remove()
+    this.#channel = undefined
+  }
 }
 
 /** Waits until memory follows no more, whether all of it is there or not. Throws OutcomeUnknownError when a side can't be asked. */
@@ -88,8 +123,7 @@ async function awaitCompleted(destination: Vm): Promise<void> {
 }
 
 async function hasCompleted({ qmp }: Vm): Promise<boolean> {
-  // One that waits for memory may not answer.
-  const info = await qmp.execute('query-migrate', {}, { timeoutMs: answerMs }).catch(() => undefined)
+  const info = await qmp.execute('query-migrate', {}, { timeoutMs: shortMs }).catch(() => undefined)
   return info?.status === 'completed'
 }
 

@@ -67,7 +67,7 @@ async function withoutDestination(recovery: Recovery, info: MigrationInfo): Prom
 
 /** The VM is at the destination: it runs there, or is let to, and what it lacks of its memory comes after. */
 async function onwards(recovery: Recovery): Promise<Recovered> {
-  const { record, journal, report, plan, sides, isThere } = recovery
+  const { record, journal, report, plan, sides, isThere, timeoutMs } = recovery
   const status = await awaitLoaded(sides.destination).catch((error) => {
     if (error instanceof VblkError && error.code === 'MIGRATION_FAILED') return undefined
     throw error
@@ -80,7 +80,7 @@ async function onwards(recovery: Recovery): Promise<Recovered> {
   }
   if (isThere.source) {
     await removeChannel(record)
-    await follow(sides, report, journal)
+    await follow(sides, { report, journal, timeoutMs })
   }
   const { running } = await readStatus(sides.destination)
   await journal.enter('finish')

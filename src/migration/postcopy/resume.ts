@@ -26,7 +26,7 @@ export async function resumeStream(sides: Sides, journal: Journal): Promise<Migr
   }
   const channel = await createChannel(sides)
   try {
-    await journal.enter('postcopy', { channel: channel.dir })
+    await journal.noteChannel(channel.dir)
     await listenAgain(destination, channel.listenUri)
     await source.qmp.execute('migrate', { uri: channel.uri, resume: true }, { timeoutMs: answerMs })
     return channel
