@@ -50,6 +50,7 @@ export async function history(faults: Fault[], circumstances: Circumstances = {}
     dryRun: false,
     keepSource: false,
     bandwidth: 1_000_000,
+    ...(circumstances.postcopy && { postcopy: true, postcopyAfter: 0 }),
     ...(circumstances.copyStorage && { copyStorage: new Map([['d1', imageForCopies()]]) }),
   }
   const sides: Sides = { source: await connect(world.source), destination: await connect(world.destination) }
@@ -127,7 +128,8 @@ async function recoverOnce(world: World): Promise<void> {
   if (record === undefined) return
   const options = { journal: world.newStore(), report: reportTo(world), found, destinationRan: undefined }
   let said = await outcome(world, recover(record, options))
-  if (said === ExitCode.Unknown && record.phase === 'commit' && !world.destination.alive) {
+  const mayHaveRun = record.phase === 'commit' || record.phase === 'postcopy'
+  if (said === ExitCode.Unknown && mayHaveRun && !world.destination.alive) {
     // It asks whether the VM ran there, and is told the truth.
     const again = { ...options, destinationRan: world.destinationRan }
     said = await outcome(world, recover(world.open ?? record, again))
@@ -146,8 +148,8 @@ function checkSaid(world: World, said: Said, settings: Settings): void {
   const { source, destination, violations } = world
   if (said === 'done' && destination.alive && !hasVm(destination, world))
     violations.push('it said done, and the VM is not there')
-  const isBack = said !== 'done' && said !== 'vblk died' && said !== ExitCode.Unknown && said !== ExitCode.Bug
-  if (!isBack) return
+  const isOpen: Said[] = ['done', 'vblk died', ExitCode.Unknown, ExitCode.TimedOut, ExitCode.Bug]
+  if (isOpen.includes(said)) return
   // The part that failed has changed nothing, and may be repeated.
   if (world.open !== undefined && isWaiting(world.open)) return
   const isSaid = world.warnings.some((text) => text.endsWith('see: vblk migrate status'))
@@ -182,7 +184,11 @@ function checkEnd(world: World, settings: Settings): void {
   if (record === undefined || record.outcome === null) return
   const { owner, outcome: end } = record
   if (end.vm === 'lost') {
-    if (source.alive && !world.destinationRan) violations.push('the VM is called lost, and the source has it')
+    const isPassedOn = source.migration.startsWith('postcopy')
+    if (source.alive && !world.destinationRan && !isPassedOn)
+      violations.push('the VM is called lost, and the source has it')
+    if (destination.alive && destination.migration === 'completed')
+      violations.push('the VM is called lost, and the destination has it')
     if (destination.alive && destination.runstate === 'running') violations.push('the VM is called lost, and runs')
     return
   }

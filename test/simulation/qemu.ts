@@ -22,7 +22,9 @@ export interface Disk {
 }
 
 export type RunState = 'running' | 'paused' | 'inmigrate' | 'finish-migrate' | 'postmigrate'
-type Status = 'none' | 'setup' | 'active' | 'pre-switchover' | 'device' | 'completed' | 'cancelled' | 'failed'
+type Status =
+  | ('none' | 'setup' | 'active' | 'pre-switchover' | 'device' | 'completed' | 'cancelled' | 'failed')
+  | ('postcopy-active' | 'postcopy-paused')
 
 /** Whoever watches the models: learns of every command before and after it takes effect, and of every change. */
 export interface Watcher {
@@ -50,6 +52,7 @@ const settings = (): { capabilities: Map<string, boolean>; parameters: Map<strin
   ),
   parameters: new Map<string, Json>([
     ['max-bandwidth', 134217728],
+    ['max-postcopy-bandwidth', 0],
     ['downtime-limit', 300],
     ['multifd-channels', 2],
     ['multifd-compression', 'none'],
@@ -65,6 +68,7 @@ export class QemuModel {
   #startsByItself = true
   #peer: QemuModel | undefined
   #wasRunning = false
+  #inPostcopy = false
   alive = true
   runstate: RunState
   migration: Status = 'none'
@@ -135,8 +139,20 @@ export class QemuModel {
     for (const qemu of this.#network.values()) if (qemu.storage.target === this) qemu.storage.fail('Connection lost')
   }
 
+  /** Nothing comes through between this source and its destination any more. */
+  cut(): void {
+    const peer = this.#peer
+    if (peer === undefined) return
+    this.peerDied()
+    if (peer.alive) peer.peerDied()
+  }
+
   peerDied(): void {
     this.#peer = undefined
+    if (this.migration === 'postcopy-active') {
+      this.#setMigration('postcopy-paused')
+      return
+    }
     if (this.runstate === 'inmigrate') {
       this.#setMigration('failed')
       return
@@ -210,7 +226,12 @@ export class QemuModel {
   readonly #handlers: Record<string, (args: Arguments) => Json> = {
     qmp_capabilities: () => ({}),
     'query-status': () => ({ status: this.runstate, running: this.runstate === 'running' }),
-    'query-migrate': () => (this.migration === 'none' ? {} : { status: this.migration, ...this.#figures() }),
+    'query-migrate': () => {
+      const info = this.migration === 'none' ? {} : { status: this.migration, ...this.#figures() }
+      // The memory has followed some time after somebody has seen it follow.
+      if (this.#inPostcopy && this.migration === 'postcopy-active') setImmediate(() => this.#completePostcopy())
+      return info
+    },
     'query-migrate-capabilities': () => [...this.capabilities].map(([capability, state]) => ({ capability, state })),
     'query-migrate-parameters': () => Object.fromEntries(this.parameters),
     'migrate-set-capabilities': ({ capabilities }) => {
@@ -231,6 +252,12 @@ export class QemuModel {
     'qom-get': ({ path, property }) => this.#qomGet(path as string, property as string),
     'x-query-virtio-status': () => ({ status: { statuses: ['VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready'] } }),
     'query-named-block-nodes': () => [...this.nodes, ...this.storage.filters].map((node) => this.#node(node)),
+    'qom-set': ({ property, value }) => {
+      if (property !== 'current-write-cache' || value !== false || this.disk === undefined)
+        throw new Refusal(`Property 'vhost-blk-pci.${property}' is not settable here`)
+      this.disk.current = false
+      return {}
+    },
     'query-fdsets': () => [],
     'query-block': () =>
       this.disk === undefined
@@ -287,8 +314,21 @@ export class QemuModel {
       this.#setMigration('setup')
       return {}
     },
-    migrate: ({ uri }) => {
+    'migrate-recover': ({ uri }) => {
+      if (this.migration !== 'postcopy-paused' || this.#inPostcopy)
+        throw new Refusal('Migrate recover can only be run when postcopy is paused.')
+      this.#network.set(uri as string, this)
+      return {}
+    },
+    'migrate-pause': () => {
+      if (this.migration !== 'postcopy-active') throw new Refusal('migrate-pause is currently only supported during')
+      this.cut()
+      return {}
+    },
+    migrate: ({ uri, resume }) => {
       const peer = this.#network.get(uri as string)
+      if (resume === true) return this.#resume(peer)
+      if (this.migration === 'postcopy-paused') throw new Refusal("There's a migration process in progress")
       if (peer === undefined || !peer.alive) {
         this.#setMigration('failed')
         return {}
@@ -298,16 +338,26 @@ export class QemuModel {
       this.#wasRunning = this.runstate === 'running'
       this.#setMigration('active')
       peer.#setMigration('active')
+      // Its guest changes memory faster than it can be sent.
+      if (!this.capabilities.get('postcopy-ram')) setImmediate(() => this.#toPreSwitchover())
+      return {}
+    },
+    'migrate-start-postcopy': () => {
+      if (!this.capabilities.get('postcopy-ram'))
+        throw new Refusal('Enable postcopy with migrate_set_capability before')
+      if (this.migration === 'none') throw new Refusal('Postcopy must be started after migration has been started')
+      this.#inPostcopy = true
       setImmediate(() => this.#toPreSwitchover())
       return {}
     },
     'migrate-continue': () => {
       if (this.migration !== 'pre-switchover') throw new Refusal('Migration not in expected state')
       this.#setMigration('device')
-      setImmediate(() => this.#complete())
+      setImmediate(() => (this.#inPostcopy ? this.#passOn() : this.#complete()))
       return {}
     },
     migrate_cancel: () => {
+      if (this.migration.startsWith('postcopy')) throw new Refusal('Postcopy migration in progress, cannot cancel.')
       if (this.migration !== 'active' && this.migration !== 'pre-switchover' && this.migration !== 'device') return {}
       const peer = this.#peer
       this.#peer = undefined
@@ -351,13 +401,44 @@ export class QemuModel {
     this.#setRunstate('postmigrate')
   }
 
-  /** All of the VM has arrived. */
-  #take(disk: Disk | undefined): void {
+  /** The state of all devices goes, and the memory after it. */
+  #passOn(): void {
+    if (!this.alive || this.migration !== 'device') return
+    if (this.#peer?.alive !== true) {
+      this.#failAndResume()
+      return
+    }
+    this.#holdImage(false)
+    this.#setMigration('postcopy-active')
+    this.#peer.#take(this.disk, 'postcopy-active')
+  }
+
+  #resume(peer: QemuModel | undefined): Json {
+    if (this.migration !== 'postcopy-paused') throw new Refusal('Cannot resume if there is no paused migration')
+    if (peer?.alive !== true) return {}
+    this.#peer = peer
+    peer.#peer = this
+    for (const each of [this, peer]) each.#setMigration('postcopy-active')
+    return {}
+  }
+
+  #completePostcopy(): void {
+    const peer = this.#peer
+    if (!this.alive || this.migration !== 'postcopy-active' || peer?.alive !== true) return
+    this.#peer = undefined
+    peer.#peer = undefined
+    peer.#setMigration('completed')
+    this.#setMigration('completed')
+    this.#setRunstate('postmigrate')
+  }
+
+  /** All of the VM has arrived, but memory in postcopy. */
+  #take(disk: Disk | undefined, status: 'completed' | 'postcopy-active' = 'completed'): void {
     if (this.disk !== undefined && disk !== undefined) {
       const { original, current } = this.#watcher.transferred(disk)
       this.disk = { ...this.disk, original, current, holdsImage: false }
     }
-    this.#setMigration('completed')
+    this.#setMigration(status)
     if (this.#startsByItself) this.#holdImage(true)
     this.#setRunstate(this.#startsByItself ? 'running' : 'paused')
   }

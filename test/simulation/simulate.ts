@@ -4,6 +4,7 @@ import { type History, history } from './history.ts'
 import { type Circumstances, type Fault, faultKinds } from './world.ts'
 
 const plain: Circumstances = {}
+const postcopy: Circumstances = { postcopy: true }
 const unusual: Circumstances[] = [
   { paused: true },
   { writeCacheLost: true },
@@ -12,6 +13,9 @@ const unusual: Circumstances[] = [
   { endUnnoticed: true },
   { copyStorage: true },
   { copyStorage: true, copyFails: true },
+  { postcopy: true, writeCacheLost: true },
+  { postcopy: true, backendStuck: true },
+  { postcopy: true, inParts: true },
 ]
 
 export interface Simulated {
@@ -30,7 +34,10 @@ export interface SimulateOptions {
   moments?: RegExp
 }
 
-/** Faults at the moments of a migration, against the unmodified coordinator: each by itself, then pairs of them. */
+/**
+ * Faults at the moments of a migration, against the unmodified coordinator: each by itself, in postcopy those in which it
+ * differs, then pairs of them.
+ */
 export async function simulate(options: SimulateOptions): Promise<Simulated> {
   const { sample, seed, most, moments: wanted = /./ } = options
   const result: Simulated = { histories: 0, violated: [] }
@@ -49,27 +56,34 @@ export async function simulate(options: SimulateOptions): Promise<Simulated> {
   }
 
   const singles = new Map<Circumstances, Fault[]>()
-  for (const circumstances of [plain, ...unusual]) {
+  for (const circumstances of [plain, postcopy, ...unusual]) {
     const { moments } = await run([], circumstances)
-    const numbers = moments.flatMap((label, at) => (wanted.test(label) ? [at] : []))
+    // What comes before and after is the same.
+    const isPart = circumstances === postcopy
+    const [first, end] = isPart ? [moments.indexOf('source migrate'), moments.indexOf('source quit')] : [0, Infinity]
+    const numbers = moments.flatMap((label, at) => (at >= first && at < end && wanted.test(label) ? [at] : []))
     singles.set(
       circumstances,
       numbers.flatMap((at) => faultKinds.map((kind) => ({ kind, at }))),
     )
   }
   const ofPlain = singles.get(plain) ?? []
+  const ofPostcopy = singles.get(postcopy) ?? []
   for (const fault of ofPlain) if (result.violated.length < most) await run([fault], plain)
+  for (const fault of ofPostcopy) if (result.violated.length < most) await run([fault], postcopy)
   await runAll(
     unusual.flatMap((each) => (singles.get(each) ?? []).map((fault) => [[fault], each] as [Fault[], Circumstances])),
   )
   // The second comes in the rest of the migration, or in recover.
-  const pairs = ofPlain.flatMap((first) =>
-    Array.from({ length: 40 }, (_, i): [Fault[], Circumstances] => {
-      const second = { kind: choose(faultKinds), at: first.at + 1 + i }
-      return [[first, second], sample === 'all' ? plain : choose([plain, ...unusual])]
-    }),
-  )
-  await runAll(pairs)
+  const pairsOf = (firsts: readonly Fault[], circumstances: readonly Circumstances[]) =>
+    firsts.flatMap((first) =>
+      Array.from({ length: 40 }, (_, i): [Fault[], Circumstances] => {
+        const second = { kind: choose(faultKinds), at: first.at + 1 + i }
+        return [[first, second], choose(circumstances)]
+      }),
+    )
+  await runAll(pairsOf(ofPlain, sample === 'all' ? [plain] : [plain, ...unusual]))
+  await runAll(pairsOf(ofPostcopy, [postcopy]))
   return result
 }
 

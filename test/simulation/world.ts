@@ -19,6 +19,7 @@ export const faultKinds = [
   'refused',
   'interrupted',
   'guest toggles its write cache',
+  'stream is cut',
 ] as const
 
 export interface Fault {
@@ -37,6 +38,8 @@ export interface Circumstances {
   paused?: boolean
   /** A destination that ends before the switchover is not noticed in it. */
   endUnnoticed?: boolean
+  /** The VM runs at the destination before its memory is there. */
+  postcopy?: boolean
   /** By `prepare`, `run` and `finish` instead of `migrate`. */
   inParts?: boolean
   /** The disk's contents go along to another image. */
@@ -120,6 +123,7 @@ export class World implements Watcher {
     else if (kind.startsWith('destination dies')) this.destination.die()
     else if (kind === 'source drops its monitor') this.source.disconnect()
     else if (kind === 'destination drops its monitor') this.destination.disconnect()
+    else if (kind === 'stream is cut') this.source.cut()
     else if (kind === 'interrupted')
       this.interruption.abort(new VblkError('INTERRUPTED', ExitCode.Interrupted, 'interrupted'))
     else if (kind === 'guest toggles its write cache') {
@@ -157,6 +161,8 @@ export class World implements Watcher {
       if (!this.destinationRan) this.#checkFirstRun()
       this.destinationRan = true
     }
+    if (qemu === source && what === 'migration postcopy-active' && this.owner !== 'destination')
+      this.violations.push('the source can not run any more, and owns the disks')
     if (source.isRunning && destination.isRunning) this.violations.push('both run the VM')
     if (source.isRunning && this.destinationRan)
       this.violations.push('the source runs with memory older than the disks')
@@ -167,8 +173,9 @@ export class World implements Watcher {
 
   #checkFirstRun(): void {
     const { current } = this.destination.disk ?? {}
-    // Where the source has died, the VM lives on in the only place where it can; recover warns.
-    if (current !== this.saved?.current && this.source.alive)
+    // Where the source has died or can't go on, the VM lives on in the only place where it can; what is unsafe is mended.
+    const isSafe = this.#circumstances.postcopy === true && current === false
+    if (current !== this.saved?.current && this.source.alive && !isSafe)
       this.violations.push('the VM runs with another write cache than it had')
     if (this.#circumstances.backendStuck) this.violations.push('the VM runs although its backend had not stopped')
     const { copyStorage } = this.#circumstances
