@@ -16,12 +16,15 @@ let count = 0
 
 beforeAll(async () => {
   bench = await Bench.create()
+  memory = await bench.muchMemory()
 })
 afterEach(() => bench.stopAll())
 afterAll(() => bench?.remove())
 
 type Clients = Record<Side, QmpClient>
 type Step = Pick<SideCommand, 'side'> & { execute: string; arguments: Record<string, unknown> }
+
+let memory: { here: string[]; there: string[] }
 
 /** A simulated pair, and how it goes on from what a real one does in more than one way. */
 async function simulate(circumstances: Circumstances): Promise<Clients> {
@@ -42,13 +45,12 @@ async function pairsWith(
   more: string[],
   ways: Circumstances[] = [],
 ): Promise<{ real: Clients; simulated: Clients[]; steps: Step[] }> {
-  const source = await bench.source(await bench.image(`disk${++count}.raw`))
-  const destination = await bench.incoming()
+  const source = await bench.source(await bench.image(`disk${++count}.raw`), [], memory.here)
+  const destination = await bench.incoming({ args: memory.there })
   const { envelope } = await migrate(
     source.socket,
     destination.socket,
-    '--bandwidth',
-    '100000000',
+    ...(more.includes('--bandwidth') ? [] : ['--bandwidth', '100000000']),
     '--dry-run',
     ...more,
   )
@@ -156,6 +158,58 @@ describe('a real QEMU and the simulated one are in the same states', () => {
     const both = await pairsWith(['--copy-storage', `d1=${copy}`])
     expect(both.steps.map((each) => each.execute)).toContain('blockdev-mirror')
     for (const each of both.steps) await compare(both, each)
+  })
+
+  describe('in postcopy', () => {
+    /** Memory that is not there before somebody wants it to be. */
+    const slowly = ['--postcopy', '--postcopy-after', '0', '--bandwidth', '500000']
+
+    test('all through a migration', async () => {
+      const both = await pairsWith(slowly)
+      for (const each of upTo(both.steps, 'migrate-continue')) await compare(both, each)
+      // Nobody can have the VM back.
+      await compare(both, step('source', 'migrate_cancel'))
+      await compare(both, step('source', 'cont'))
+      await compare(both, step('source', 'stop'))
+      await compare(both, step('destination', 'cont'))
+      await compare(both, step('source', 'migrate-set-parameters', { 'max-postcopy-bandwidth': 0 }))
+    })
+
+    test('when the way for the memory is cut and made anew', async () => {
+      const both = await pairsWith(slowly)
+      for (const each of upTo(both.steps, 'migrate-continue')) await compare(both, each)
+      await compare(both, step('source', 'migrate-recover', { uri: `unix:${bench.dir}/wrong` }))
+      await compare(both, step('source', 'migrate-pause'))
+      await compare(both, step('source', 'migrate-pause'))
+      await compare(both, step('source', 'migrate_cancel'))
+      await compare(both, step('source', 'cont'))
+      await compare(both, step('source', 'migrate-recover', { uri: `unix:${bench.dir}/wrong` }))
+      const uri = `unix:${bench.dir}/again${count}`
+      await compare(both, step('source', 'migrate', { uri, resume: true }))
+      for (const each of [`${uri}.old`, uri]) await compare(both, step('destination', 'migrate-recover', { uri: each }))
+      await compare(both, step('source', 'migrate', { uri }))
+      await compare(both, step('source', 'migrate', { uri, resume: true }))
+      await compare(both, step('destination', 'cont'))
+    })
+
+    test.each(['source', 'destination'] as const)('when the %s ends', async (side) => {
+      const both = await pairsWith(slowly)
+      for (const each of upTo(both.steps, 'migrate-continue')) await compare(both, each)
+      await compare(both, step(side, 'quit'))
+    })
+
+    test('when it is cancelled before the source has passed the VM on', async () => {
+      const both = await pairsWith(slowly)
+      for (const each of upTo(both.steps, 'migrate-start-postcopy')) await compare(both, each)
+      await compare(both, step('source', 'migrate_cancel'))
+    })
+
+    test('when the destination ends before the source passes the VM on', async () => {
+      const both = await pairsWith(slowly, [{}, { endUnnoticed: true }])
+      for (const each of upTo(both.steps, 'migrate-start-postcopy')) await compare(both, each)
+      await compare(both, step('destination', 'quit'))
+      await compare(both, step('source', 'migrate-continue', { state: 'pre-switchover' }))
+    })
   })
 
   test('when it is cancelled before the switchover, and the destination ends', async () => {

@@ -229,7 +229,7 @@ export class QemuModel {
     'query-migrate': () => {
       const info = this.migration === 'none' ? {} : { status: this.migration, ...this.#figures() }
       // The memory has followed some time after somebody has seen it follow.
-      if (this.#inPostcopy && this.migration === 'postcopy-active') setImmediate(() => this.#completePostcopy())
+      this.#follow()
       return info
     },
     'query-migrate-capabilities': () => [...this.capabilities].map(([capability, state]) => ({ capability, state })),
@@ -241,6 +241,7 @@ export class QemuModel {
     },
     'migrate-set-parameters': (args) => {
       for (const [key, value] of Object.entries(args)) this.parameters.set(key, value)
+      this.#follow()
       return {}
     },
     'device-list-properties': () => [
@@ -404,13 +405,22 @@ export class QemuModel {
   /** The state of all devices goes, and the memory after it. */
   #passOn(): void {
     if (!this.alive || this.migration !== 'device') return
-    if (this.#peer?.alive !== true) {
+    const peer = this.#peer?.alive ? this.#peer : undefined
+    if (peer === undefined && !this.#watcher.endIsUnnoticed()) {
       this.#failAndResume()
       return
     }
     this.#holdImage(false)
     this.#setMigration('postcopy-active')
-    this.#peer.#take(this.disk, 'postcopy-active')
+    if (peer === undefined) this.#setMigration('postcopy-paused')
+    else peer.#take(this.disk, 'postcopy-active')
+  }
+
+  /** Lets the rest of the memory come, unless that takes longer than anybody waits. */
+  #follow(): void {
+    if (!this.#inPostcopy || this.migration !== 'postcopy-active') return
+    const rate = Number(this.parameters.get('max-postcopy-bandwidth'))
+    if (rate === 0 || rate >= 1_000_000) setImmediate(() => this.#completePostcopy())
   }
 
   #resume(peer: QemuModel | undefined): Json {

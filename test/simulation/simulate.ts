@@ -15,6 +15,7 @@ const unusual: Circumstances[] = [
   { copyStorage: true, copyFails: true },
   { postcopy: true, writeCacheLost: true },
   { postcopy: true, backendStuck: true },
+  { postcopy: true, endUnnoticed: true },
   { postcopy: true, inParts: true },
 ]
 

@@ -37,7 +37,7 @@ export async function handOver(
   const wait = { signal }
   const [disks] = await Promise.all([
     requireStandstill(source, plan, report, journal, wait),
-    requireLoading(destination, wait),
+    requireLoading(sides, wait),
   ])
   requireSafeWriteCaches(plan, disks)
   signal.throwIfAborted()
@@ -55,12 +55,17 @@ export async function handOver(
   return { migration, disks, status: await runInPostcopy(sides) }
 }
 
-/** Throws VblkError unless the destination takes the stream and has not begun with anything else. */
-async function requireLoading({ qmp }: Vm, wait: WaitOptions): Promise<void> {
-  const [{ status }, { status: stream }] = await Promise.all([
-    qmp.execute('query-status', {}, wait),
-    qmp.execute('query-migrate', {}, wait),
+/**
+ * Throws VblkError unless the destination takes the stream and has not begun with anything else. A source whose stream is cut
+ * says so, and may pass the VM on to nobody all the same.
+ */
+async function requireLoading({ source, destination }: Sides, wait: WaitOptions): Promise<void> {
+  const [{ status }, { status: stream }, here] = await Promise.all([
+    destination.qmp.execute('query-status', {}, wait),
+    destination.qmp.execute('query-migrate', {}, wait),
+    source.qmp.execute('query-migrate', {}, wait),
   ])
+  if (here['error-desc'] !== undefined) throw migrationFailed(source, here, 'pre-switchover')
   if (status !== 'inmigrate') throw mismatch(`its VM is in state ${status}, not inmigrate`)
   if (stream !== 'active') throw mismatch(`its migration is ${stream ?? 'none'}, not active`)
 }
