@@ -29,6 +29,8 @@ A destination on another host is reached by ssh, which must work without a quest
 hosts must have the very same disks, and both keep the migration's journal.
 Between two QEMUs of one host, --copy-storage moves a disk's contents to another image: QEMU serves the disk while it is copied,
 every write goes to both, and the source's image is left as it was at the switchover. --bandwidth and --timeout hold for it too.
+With --postcopy a VM whose memory changes faster than it is sent moves too: it runs at the destination while the rest follows. From
+then on it needs both QEMUs until all has come, and nothing can be rolled back.
 With --same-host the VM gets a new QEMU under it, with no reboot: to leave stock virtio-blk for the kernel's datapath, or for a
 QEMU that was upgraded.`
 
@@ -38,6 +40,7 @@ QEMU that was upgraded.`
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --downtime-limit 100 --dry-run',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --start-destination /etc/vms/vm1-incoming',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --copy-storage data=/dev/vg1/data --timeout 7200',
+    '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --postcopy --timeout 1800',
     '<%= config.bin %> migrate /run/vm1.qmp --same-host --datapath kernel',
     '<%= config.bin %> migrate /run/vm1.qmp /run/vm1-new.qmp --multifd 4 --compress zstd --auto-converge',
   ]

@@ -25,7 +25,7 @@ export default class MigrateRecover extends BaseCommand<Recovered | Nothing> {
     `Reads the journal, asks both QEMUs, and lets the VM go on at the one side that may have it: the source as long as
 the destination was not allowed to run, else the destination. Where a QEMU can't be asked and has not certainly ended,
 nothing is changed and the exit code is 8, unless --fenced says that it is gone. The same goes for a destination that has
-ended just as it was to run the VM, unless --destination-ran says whether it did.`
+ended just as it was to run the VM, unless --destination-ran says whether it did. A VM in postcopy gets the rest of its memory.`
 
   static override examples = [
     '<%= config.bin %> migrate recover',
