@@ -58,6 +58,7 @@ describe('migrate', () => {
           { id: 'd1', ...disk },
           { id: 'd2', ...disk },
         ],
+        postcopy: false,
         source: 'quit',
       },
       warnings: [],
