@@ -42,6 +42,8 @@ function markOf(side: Side, { event, data }: QmpEvent): Mark | undefined {
  */
 export class DowntimeClock {
   readonly #at = new Map<Mark, bigint>()
+  /** Of postcopy, where the end of the migration comes much later. */
+  readonly #early = new Set<Mark>()
   readonly #close: (() => void)[] = []
   #byArrival = false
 
@@ -67,9 +69,9 @@ export class DowntimeClock {
   see(side: Side, event: QmpEvent): void {
     const mark = markOf(side, event)
     const at = this.#byArrival ? BigInt(Date.now()) * 1000n : microseconds(event.timestamp)
-    // In postcopy the end of the migration comes later.
-    if (mark === undefined || this.#at.has('running')) return
-    if ((mark === 'saved' || mark === 'loaded') && this.#at.has(mark)) return
+    if (mark === undefined) return
+    if (this.#early.has(mark)) return
+    if (event.event === 'MIGRATION' && event.data.status === 'postcopy-active') this.#early.add(mark)
     if (at === undefined) this.#at.delete(mark)
     else this.#at.set(mark, at)
   }

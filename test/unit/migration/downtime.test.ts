@@ -51,6 +51,13 @@ test('a destination that was ready before the source had ended, took no time of 
   expect(clock.downtime?.phases).toMatchObject({ save: 6, load: 0 })
 })
 
+test('in postcopy the state is there long before the end', () => {
+  const early = whole.map(([side, event, at]): Told => [side, event === 'completed' ? 'postcopy-active' : event, at])
+  const clock = seen(...early, ['destination', 'completed', 90_000_000], ['source', 'completed', 90_000_000])
+  clock.verified()
+  expect(clock.downtime?.phases).toMatchObject({ drain: 1.5, check: 3, save: 6, load: 0.5 })
+})
+
 test('the last migration counts, and what the other side announces does not', () => {
   const clock = seen(...whole, ['source', 'RESUME', 61_000_000], ['destination', 'STOP', 62_000_000])
   expect(clock.downtime?.totalMs).toBe(60_000)

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { findMount, identifyDisk } from '../../../src/migration/hosts/disk-identity.ts'
 import { OtherHost, sshAddress } from '../../../src/migration/hosts/other-host.ts'
-import type { DiskIdentity } from '../../../src/migration/hosts/protocol.ts'
+import { type DiskIdentity, protocolVersion } from '../../../src/migration/hosts/protocol.ts'
 import { differenceOf, unequalBlocks } from '../../../src/migration/hosts/same-disks.ts'
 import { newerOf } from '../../../src/migration/hosts/with-hosts.ts'
 import type { MigrationRecord, Phase } from '../../../src/migration/journal/record.ts'
@@ -26,7 +26,7 @@ afterAll(async () => {
 })
 
 const machine = 'f'.repeat(32)
-const greeting = `{"vblk-host-agent":1,"machine":"${machine}","name":"two"}`
+const greeting = `{"vblk-host-agent":${protocolVersion},"machine":"${machine}","name":"two"}`
 
 /** Opens a host whose ssh is this shell script; it finds its arguments in the file `arguments`. */
 async function open(script: string, name = 'ssh://root@two:2222/run/b.qmp'): Promise<OtherHost> {
@@ -48,7 +48,7 @@ test('ssh gets the host where no option can be, and a command without anything o
 })
 
 test.each([
-  ['another version', `echo '${greeting.replace(':1', ':2')}'; cat >/dev/null`, 4, /speaks version 2/],
+  ['another version', `echo '${greeting.replace(`:${protocolVersion}`, ':1')}'; cat >/dev/null`, 4, /speaks version 1/],
   ['no such name', `echo '${greeting.replace('two', '$(reboot)')}'; cat >/dev/null`, 7, /can't be understood/],
   ['no vblk', 'echo "sh: vblk: not found" >&2; exit 127', 4, /has no vblk: sh: vblk: not found/],
   ['no way there', 'echo "Permission denied (publickey)." >&2; exit 255', 3, /failed: Permission denied/],
