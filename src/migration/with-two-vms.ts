@@ -5,6 +5,7 @@ import { ExitCode, VblkError } from '../errors.ts'
 import { findAddress } from '../vm/resolve.ts'
 import { type Vm, withLockedVm } from '../vm/vm.ts'
 import { sshName, withThereVm } from './hosts/with-there-vm.ts'
+import { MemoryPendingError } from './memory-pending.ts'
 import type { Sides } from './options.ts'
 import { OutcomeUnknownError } from './outcome-unknown.ts'
 import { endUnused } from './start-destination.ts'
@@ -43,8 +44,9 @@ export async function withTwoVms<T>(
         use({ source, destination }),
       )
     } catch (error) {
-      // Where nobody can tell what became of the VM, nothing is ended: recover asks both QEMUs.
-      if (started && !(error instanceof OutcomeUnknownError)) await endUnused(names.destination, options.warn)
+      // Where nobody can tell what became of the VM, or it needs both QEMUs, nothing is ended: recover asks both.
+      const isNeeded = error instanceof OutcomeUnknownError || error instanceof MemoryPendingError
+      if (started && !isNeeded) await endUnused(names.destination, options.warn)
       throw error
     }
   })

@@ -106,6 +106,14 @@ export class FakeHosts {
     await writeFile(join(this.#dir, 'links'), '')
   }
 
+  /** The way of a VM's memory is cut, and nothing else. */
+  async cutStream(): Promise<void> {
+    for (const pid of (await readFile(join(this.#dir, 'links'), 'utf8')).trim().split('\n')) {
+      const arguments_ = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+      if (arguments_.includes('/migrate.sock\0')) await execa('kill', ['-KILL', pid])
+    }
+  }
+
   async bringUp(host: HostName): Promise<void> {
     await rm(join(this.#dir, `down-${host}`))
   }

@@ -136,6 +136,26 @@ test('a disk is copied to another image under the load: QEMU serves it meanwhile
   await guest.startLoad('/dev/vda', ['-t', '2', '-p', '10000'])
 }, 480_000)
 
+long('in postcopy the kernel serves the load while the memory follows', async () => {
+  const destination = await incoming()
+  const argv = ['migrate', guest.qmp, destination.qmp, '--postcopy', '--postcopy-after', '0', '--datapath', 'kernel']
+  const { warnings, result, error } = await tryVblk<MigratedVm>(lab, [...argv, '--bandwidth', '16000000'])
+  expect({ warnings, error }).toEqual({ warnings: [], error: undefined })
+  expect(result).toMatchObject({
+    status: 'running',
+    postcopy: true,
+    source: 'quit',
+    disks: [{ datapath: { before: 'kernel', after: 'kernel' }, writeCache: { after: 'writethrough' } }],
+  })
+  guest = destination
+  await expectServed()
+  expect(await guest.stopLoad()).toMatch(/^vload: ok /)
+  const hash = 'dd if="$1" bs=1M iflag=direct 2>/dev/null | sha256sum | cut -d" " -f1'
+  const seen = await guest.check(['sh', '-c', hash, 'sh', '/dev/vda'])
+  expect(await lab.check(['sh', '-c', hash, 'sh', image])).toBe(seen)
+  await guest.startLoad('/dev/vda', ['-t', '2', '-p', '10000'])
+})
+
 long(
   'a hundred migrations under the load, each to a new QEMU, lose nothing',
   async () => {

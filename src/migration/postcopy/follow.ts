@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { pause } from '../../disk/pause.ts'
-import { ExitCode, VblkError } from '../../errors.ts'
 import { type MigrationInfo, QmpCommandError } from '../../qmp/index.ts'
 import type { Vm } from '../../vm/vm.ts'
 import type { MigrationChannel } from '../channel.ts'
 import type { Journal } from '../journal/journal.ts'
+import { MemoryPendingError } from '../memory-pending.ts'
 import type { Report, Sides } from '../options.ts'
 import { OutcomeUnknownError } from '../outcome-unknown.ts'
 import { progressOf } from '../progress-of.ts'
@@ -32,7 +32,7 @@ export interface FollowOptions {
 
 /**
  * Waits until all memory of a VM that runs at the destination has followed it, and returns what the source says last. A way that
- * was cut is made anew. Throws VblkError (exit code 6) when that does not help: the memory is still there, and recover goes
+ * was cut is made anew. Throws MemoryPendingError when that does not help: the memory is still there, and recover goes
  * on; OutcomeUnknownError when a side is out of reach.
  */
 export async function follow(sides: Sides, options: FollowOptions): Promise<MigrationInfo> {
@@ -165,12 +165,10 @@ async function takenBack(
   }
 }
 
-function cut({ source, destination }: Sides, { record }: Journal, why: unknown): VblkError {
-  return new VblkError(
-    'MEMORY_PENDING',
-    ExitCode.TimedOut,
+function cut({ source, destination }: Sides, { record }: Journal, why: unknown): MemoryPendingError {
+  return new MemoryPendingError(
     `the VM runs at ${destination.name}, waits for memory that is still at ${source.name}, and the way for it is cut: ${why ?? 'QEMU does not say why'}`,
-    { hint: `leave both QEMUs as they are; once the way is there again: vblk migrate recover ${record.id}` },
+    `leave both QEMUs as they are; once the way is there again: vblk migrate recover ${record.id}`,
   )
 }
 
