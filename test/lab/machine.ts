@@ -19,6 +19,8 @@ import {
   kernel as defaultKernel,
   guestStage,
   initrdStage,
+  interruptOncePlugin,
+  interruptOnceStage,
   machineImage,
   machineStage,
   projectImage,
@@ -91,7 +93,10 @@ function commandLine(options: MachineOptions, paths: MachinePaths, disk: Disk, i
   // AVX off: not needed here, and nested emulation of it has been a source of faults.
   const cpu = hasHardwareVirtualization()
     ? ['-accel', 'kvm', '-cpu', 'host']
-    : ['-accel', options.icount ? 'tcg,thread=single' : 'tcg', '-cpu', 'EPYC,+svm,+npt,-avx,-avx2']
+    : [
+        ...['-accel', options.icount ? 'tcg,thread=single' : 'tcg', '-cpu', 'EPYC,+svm,+npt,-avx,-avx2'],
+        ...['-plugin', interruptOncePlugin],
+      ]
   const { image, initrd, moduleImage } = hostKernel(options) ?? {
     image: options.kernel ?? defaultKernel,
     initrd: defaultInitrd,
@@ -253,7 +258,7 @@ function warmStateName({ smp, icount, memory, kernel, append }: MachineOptions):
 async function warmStateKey(options: MachineOptions): Promise<string> {
   const guest = await readFile(join(import.meta.dirname, 'guest.ts'), 'utf8')
   const named = hostKernel(options)
-  const stages = [machineStage, initrdStage, guestStage, ...(named ? [named.stage] : [])]
+  const stages = [machineStage, initrdStage, guestStage, interruptOnceStage, ...(named ? [named.stage] : [])]
   const parts = [...(await Promise.all(stages.map(stageKey))), guest]
   // The command line says all that the options do.
   parts.push(
