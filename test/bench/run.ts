@@ -18,11 +18,8 @@ import {
   type Suite,
 } from './suite.ts'
 
-/**
- * When the emulator counts instructions, a guest at queue depth 1 deadlocks in about every second machine, with vhost-blk and with stock
- * virtio-blk alike (docs/bench.md): a case gets so many machines at most.
- */
-const attempts = 6
+/** How many machines a case gets at most, should they hang: a benchmark of an hour is not to be lost to one of them. */
+const attempts = 3
 const defaultTimeoutMs = 900_000
 
 export interface Environment {

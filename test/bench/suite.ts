@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a suite of benchmarks is: its cases, and the machine that each is measured on.
+import type { Guest } from '../lab/guest.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { MachineOptions } from '../lab/machine.ts'
 
@@ -63,11 +64,19 @@ export interface LocalCase extends Target {
   measure(dir: string, bench: Reporter): Promise<Figures>
 }
 
+/** What serves requests on a machine until it is ended. */
+export interface RunningLoad {
+  /** Returns when so many requests have been served. */
+  serve(requests: number): Promise<void>
+  /** The guest in which it runs, if in one. */
+  guest?: Guest
+  end(): Promise<void>
+}
+
 /** A load whose instructions `--profile` counts by function. */
 export interface ProfiledLoad {
   name: string
-  /** The command that serves so many requests. */
-  command(requests: number): string[]
+  start(lab: Lab): Promise<RunningLoad>
 }
 
 export interface Suite {
@@ -78,8 +87,6 @@ export interface Suite {
   localCases?: LocalCase[]
   /** Loads for --profile, run on the first group's machine. */
   profiled?: ProfiledLoad[]
-  /** Functions' groups in the profile's summary, first match wins. */
-  functionGroups?: [name: string, pattern: RegExp][]
 }
 
 export interface CaseResult extends Figures {

@@ -14,6 +14,14 @@ export interface Setting {
   iothread?: Record<string, unknown>
 }
 
+/** A guest with its disk, on which a load can be run. */
+export interface LoadedGuest {
+  guest: Guest
+  /** Returns the nanoseconds a request, by the guest's clock, of so many. */
+  serve(count: number): Promise<number>
+  end(): Promise<void>
+}
+
 const timeoutMs = 120_000
 /** Each of them long enough to outlast how it begins and ends. */
 const rounds = 4
@@ -26,20 +34,11 @@ async function runLoad(guest: Guest, { direction, depth, jobs = 1 }: Shape, coun
 }
 
 /**
- * Starts a guest with a disk on a block device of L1, and measures a load in it, several times: where one processor carries
- * guest and host, the scheduler lets requests gather into batches or serves each by itself, and stays with either for long.
+ * Starts a guest with a disk on a block device of L1, served as the setting says.
  *
- * @param count requests a round
- * @returns nanoseconds a request, of each round
- * @throws Error if the disk is not served as the setting says
+ * @throws Error if it is not served so
  */
-export async function measureGuest(
-  lab: Lab,
-  device: string,
-  setting: Setting,
-  shape: Shape,
-  count: number,
-): Promise<number[]> {
+export async function startLoadedGuest(lab: Lab, device: string, setting: Setting, shape: Shape): Promise<LoadedGuest> {
   const options: GuestOptions = { name: setting.name }
   const isOurs = setting.driver === 'vhost-blk-pci'
   const guest = isOurs ? await startGuest(lab, options) : await Guest.start(lab, { ...options, device: false })
@@ -57,10 +56,34 @@ export async function measureGuest(
     // The first requests meet unmapped memory, and host and guest are at work for a while on a disk that has just come.
     await runLoad(guest, shape, 500)
     await lab.check(['sleep', '3'])
+    return { guest, serve: (count) => runLoad(guest, shape, count), end: () => guest.kill() }
+  } catch (error) {
+    await guest.kill()
+    throw error
+  }
+}
+
+/**
+ * Measures a load in a guest of its own, several times: where one processor carries guest and host, the scheduler lets requests
+ * gather into batches or serves each by itself, and stays with either for long.
+ *
+ * @param count requests a round
+ * @returns nanoseconds a request, of each round
+ * @throws Error if the disk is not served as the setting says
+ */
+export async function measureGuest(
+  lab: Lab,
+  device: string,
+  setting: Setting,
+  shape: Shape,
+  count: number,
+): Promise<number[]> {
+  const load = await startLoadedGuest(lab, device, setting, shape)
+  try {
     const measured: number[] = []
-    while (measured.length < rounds) measured.push(await runLoad(guest, shape, count))
+    while (measured.length < rounds) measured.push(await load.serve(count))
     return measured
   } finally {
-    await guest.kill()
+    await load.end()
   }
 }

@@ -10,11 +10,14 @@ import { Lab } from '../../lab/lab.ts'
 import { run } from '../../lab/setup/run.ts'
 import { countPlugin } from '../../lab/setup/stages.ts'
 import type { ProfiledLoad, Reporter, Suite } from '../suite.ts'
+import { groupOf } from './function-groups.ts'
 
 /** The second run serves twice as many: what both do to start and end cancels out. */
 const requests = 4000
 
 export interface FunctionCost {
+  /** Whether the guest's processor executes it, which has a kernel of its own. */
+  guest: boolean
   function: string
   /** `kernel`, a module's name, or `user`. */
   module: string
@@ -31,7 +34,8 @@ export interface Profile {
   functions: FunctionCost[]
 }
 
-type Counts = Map<bigint, number>
+/** By `ADDRESS` or `guest ADDRESS`, hexadecimal. */
+type Counts = Map<string, number>
 
 /** The counter in L1's emulator, asked through a FIFO. */
 class Counter {
@@ -65,8 +69,8 @@ class Counter {
     }
     const counts: Counts = new Map()
     for (const line of (await readFile(path, 'utf8')).split('\n')) {
-      const [address, count] = line.split(' ')
-      if (address && count) counts.set(BigInt(`0x${address}`), Number(count))
+      const match = /^((?:guest )?[0-9a-f]+) (\d+)$/.exec(line)
+      if (match) counts.set(match[1] as string, Number(match[2]))
     }
     await rm(path)
     return counts
@@ -82,10 +86,10 @@ interface Symbols {
   names: { function: string; module: string }[]
 }
 
-/** L1's functions by address, its modules' included. */
-async function readSymbols(lab: Lab): Promise<Symbols> {
+/** A kernel's functions by address, its modules' included. */
+function parseSymbols(kallsyms: string): Symbols {
   const symbols: { address: bigint; function: string; module: string }[] = []
-  for (const line of (await lab.check(['cat', '/proc/kallsyms'])).split('\n')) {
+  for (const line of kallsyms.split('\n')) {
     const match = /^([0-9a-f]+) [tTwW] (\S+)(?:\t\[(\S+)\])?$/.exec(line)
     if (match)
       symbols.push({ address: BigInt(`0x${match[1]}`), function: match[2] as string, module: match[3] ?? 'kernel' })
@@ -106,38 +110,47 @@ function nameOf(symbols: Symbols, address: bigint): { function: string; module: 
   return symbols.names[low - 1] ?? { function: `0x${address.toString(16)}`, module: 'kernel' }
 }
 
-function groupOf(suite: Suite, cost: { function: string; module: string }): string {
-  const name = cost.module === 'kernel' ? cost.function : `${cost.module}:${cost.function}`
-  return suite.functionGroups?.find(([, pattern]) => pattern.test(name))?.[0] ?? 'other'
+async function profileLoad(lab: Lab, counter: Counter, load: ProfiledLoad): Promise<Profile> {
+  const { serve, guest, end } = await load.start(lab)
+  try {
+    const readAfter = async (count: number) => {
+      await serve(count)
+      return await counter.read()
+    }
+    await serve(requests)
+    const before = await counter.read()
+    const between = await readAfter(requests)
+    const after = await readAfter(2 * requests)
+    // Modules may have come with the first run.
+    const symbols = parseSymbols(await lab.check(['cat', '/proc/kallsyms']))
+    const guestSymbols = guest && parseSymbols(await guest.check(['cat', '/proc/kallsyms']))
+
+    const costs = new Map<string, FunctionCost>()
+    for (const [key, count] of after) {
+      const first = (between.get(key) ?? 0) - (before.get(key) ?? 0)
+      const second = count - (between.get(key) ?? 0)
+      const cost = costOf(key, symbols, guestSymbols)
+      const name = `${cost.guest} ${cost.module}:${cost.function}`
+      const sum = costs.get(name) ?? cost
+      sum.instructions += (second - first) / requests
+      costs.set(name, sum)
+    }
+    const functions = [...costs.values()].sort((a, b) => b.instructions - a.instructions)
+    const groups: Record<string, number> = {}
+    for (const cost of functions) groups[cost.group] = (groups[cost.group] ?? 0) + cost.instructions
+    const total = functions.reduce((sum, cost) => sum + cost.instructions, 0)
+    return { load: load.name, total, groups, functions }
+  } finally {
+    await end()
+  }
 }
 
-async function profileLoad(suite: Suite, lab: Lab, counter: Counter, load: ProfiledLoad): Promise<Profile> {
-  const serve = async (count: number) => {
-    await lab.check(load.command(count), { timeoutMs: 300_000 })
-    return await counter.read()
-  }
-  await serve(requests)
-  const before = await counter.read()
-  const between = await serve(requests)
-  const after = await serve(2 * requests)
-  // Modules may have come with the first run.
-  const symbols = await readSymbols(lab)
-
-  const costs = new Map<string, FunctionCost>()
-  for (const [address, count] of after) {
-    const first = (between.get(address) ?? 0) - (before.get(address) ?? 0)
-    const second = count - (between.get(address) ?? 0)
-    const name = nameOf(symbols, address)
-    const key = `${name.module}:${name.function}`
-    const cost = costs.get(key) ?? { ...name, group: groupOf(suite, name), instructions: 0 }
-    cost.instructions += (second - first) / requests
-    costs.set(key, cost)
-  }
-  const functions = [...costs.values()].sort((a, b) => b.instructions - a.instructions)
-  const groups: Record<string, number> = {}
-  for (const cost of functions) groups[cost.group] = (groups[cost.group] ?? 0) + cost.instructions
-  const total = functions.reduce((sum, cost) => sum + cost.instructions, 0)
-  return { load: load.name, total, groups, functions }
+function costOf(key: string, symbols: Symbols, guestSymbols: Symbols | undefined): FunctionCost {
+  const guest = key.startsWith('guest ')
+  const address = BigInt(`0x${key.replace('guest ', '')}`)
+  const name = nameOf(guest ? (guestSymbols ?? { addresses: [], names: [] }) : symbols, address)
+  const group = groupOf(name.module === 'kernel' ? name.function : `${name.module}:${name.function}`)
+  return { ...name, guest, group: guest ? `guest: ${group}` : group, instructions: 0 }
 }
 
 /** Counts the instructions of the suite's loads, those named or all. */
@@ -152,7 +165,7 @@ export async function profile(suite: Suite, wanted: string[], bench: Reporter): 
     for (const load of suite.profiled ?? []) {
       if (wanted.length && !wanted.includes(load.name)) continue
       bench.report(`bench: profile of ${load.name}…`)
-      profiles.push(await profileLoad(suite, lab, counter, load))
+      profiles.push(await profileLoad(lab, counter, load))
     }
     return profiles
   } finally {

@@ -2,13 +2,13 @@
 // The whole path from a guest: the kernel's datapath beside QEMU's own, and beside the host on the same device.
 
 import type { Lab } from '../../lab/lab.ts'
-import { measureGuest, type Setting } from '../device/guest-load.ts'
+import { measureGuest, type Setting, startLoadedGuest } from '../device/guest-load.ts'
 import { measureMemory } from '../device/memory.ts'
 import { measurePauses } from '../device/pauses.ts'
 import { measureStop } from '../device/stop.ts'
 import { measureFio, type Shape } from '../kmod/loads.ts'
 import { device, prepareNullBlk } from '../null-blk.ts'
-import type { Bench, Case, Figures, Suite } from '../suite.ts'
+import type { Bench, Case, Figures, ProfiledLoad, Suite } from '../suite.ts'
 
 /** Requests a round. */
 const guestCount = 1_500
@@ -64,6 +64,17 @@ const paths: Case[] = shapes.map(([name, shape, goal]) => ({
   measure: (_lab, bench) => measureShape(bench, shape),
   timeoutMs: 3_600_000,
 }))
+
+/** A profile is of one of them at a time. */
+const profiled: ProfiledLoad[] = shapes.flatMap(([name, shape]) =>
+  [oursSetting, ...peers].map((setting) => ({
+    name: `${name}-${setting.name}`,
+    start: async (lab) => {
+      const { guest, serve, end } = await startLoadedGuest(lab, device, setting, shape)
+      return { guest, serve: async (count) => void (await serve(count)), end }
+    },
+  })),
+)
 
 /** A stop boots a guest with room for eight disks. */
 const stopTimeoutMs = 400_000
@@ -167,4 +178,5 @@ export const deviceSuite: Suite = {
     },
     { mode: 'wall-clock', machine: {}, bootEach: false, prepare: prepareNullBlk, cases: [memoryPerDisk] },
   ],
+  profiled,
 }

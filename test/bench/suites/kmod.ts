@@ -108,45 +108,21 @@ const polling: Case = {
   },
 }
 
-const profiled: ProfiledLoad[] = [
-  ...shapes.map((shape) => ({
-    name: nameOf(shape),
-    command: (count: number) => ringloadCommand(device, shape, count),
-  })),
-  ...[1, 32].map((depth) => ({
-    name: `fio-io_uring-fixed-randread-4k-qd${depth}`,
-    command: (count: number) => fioCommand(device, 'io_uring-fixed', { direction: 'read', depth }, count),
-  })),
-]
+const profiledCommand = (name: string, command: (count: number) => string[]): ProfiledLoad => ({
+  name,
+  start: async (lab) => ({
+    serve: async (count) => void (await lab.check(command(count), { timeoutMs: 300_000 })),
+    end: async () => {},
+  }),
+})
 
-/** First match wins: a kernel function by its name, a module's as MODULE:NAME. */
-const functionGroups: [string, RegExp][] = [
-  ['ring driver or fio', /^user:/],
-  ['vhost_blk', /^vhost_blk:/],
-  ['vhost core', /^vhost(_iotlb)?:|^vhost_task_fn/],
-  ['null_blk', /^null_blk:/],
-  ['page pinning', /gup|pin_user|unpin|iov_iter|folio|_grab|bio_(set|check|release)_pages|pages_dirty|page_state/],
-  [
-    'block layer',
-    /^_*(bio|blk|bvec|bd_|bdev|part_|rq_|sbitmap|submit_bio|dio|mempool|elv_|io_schedule|update_io_ticks)/,
-  ],
-  ['eventfd', /eventfd|__wake_up|_poll_wakeup/],
-  [
-    'scheduler',
-    /sched(?!ule_work)|switch|(en|de)queue_(task|entit)|pick_|update_(curr|load|rq|cfs|deadline|entity)|_(fair|se|entity|entities)$/,
-  ],
-  [
-    'scheduler',
-    /vruntime|psi_|ttwu|try_to_wake|wake|cfs|_task(s?)$|^set_next|^put_prev|mm_cid|resched|avg|rseq|dl_server|idle|min_slice/,
-  ],
-  [
-    'system calls',
-    /sys|SYSCALL|vfs_|_fget|fd(get|put)|rw_verify|fsnotify|security_|aa_|apparmor|(exit|return)_to_user|swapgs/,
-  ],
-  ['memory allocator', /kmalloc|kfree|kmem_cache|slab|alloc_|objcg/],
-  ['user copies', /copy_(to|from)|_user(_|$)|rep_movs|memcpy|memset/],
-  ['locks and rcu', /spin|mutex|rcu|lock|wait_intr|llist|softirq|refcount|percpu_ref|__list_/],
-  ['time and interrupts', /ktime|clock|tsc|timer|tick|time|irq|apic|idtentry/],
+const profiled: ProfiledLoad[] = [
+  ...shapes.map((shape) => profiledCommand(nameOf(shape), (count) => ringloadCommand(device, shape, count))),
+  ...[1, 32].map((depth) =>
+    profiledCommand(`fio-io_uring-fixed-randread-4k-qd${depth}`, (count) =>
+      fioCommand(device, 'io_uring-fixed', { direction: 'read', depth }, count),
+    ),
+  ),
 ]
 
 export const kmodSuite: Suite = {
@@ -169,5 +145,4 @@ export const kmodSuite: Suite = {
     },
   ],
   profiled,
-  functionGroups,
 }
