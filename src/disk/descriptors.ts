@@ -175,6 +175,20 @@ async function kernelSet(vm: Vm, { path }: KernelDisk, wait: WaitOptions): Promi
   return digits === undefined ? undefined : Number(digits)
 }
 
+/**
+ * How a disk got its /dev/vhost-blk, if from somebody else: vblk can neither close that nor give another one. Undefined for one
+ * that it opens by its path or by a set that vblk has passed.
+ */
+export async function foreignKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions = {}): Promise<string | undefined> {
+  const given = await readProperty(vm, disk.path, 'vhostfds', wait)
+  if (typeof given === 'string' && given !== '') return `vhostfds=${given}`
+  const set = await kernelSet(vm, disk, wait)
+  if (set === undefined) return undefined
+  const fds = (await vm.qmp.execute('query-fdsets', {}, wait)).find((each) => numberOf(each) === set)?.fds ?? []
+  const isOurs = ({ opaque }: { opaque?: string }) => disk.id !== null && opaque?.startsWith(labelOf(disk.id)) === true
+  return fds.every(isOurs) ? undefined : `vhostdev=${setName(set)}`
+}
+
 /** Takes away the /dev/vhost-blk that vblk passed for a disk, which keeps the module loaded even while nobody uses it. */
 export async function withdrawKernel(vm: Vm, disk: KernelDisk, wait: WaitOptions = {}): Promise<void> {
   if (disk.id === null) return

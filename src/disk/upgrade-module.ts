@@ -8,13 +8,13 @@ import { findLoadedFile } from '../host/module-install.ts'
 import { insertWithVhost, loadModule, requireModuleFile } from '../host/module-load.ts'
 import { unloadModule } from '../host/module-unload.ts'
 import { requireRoot } from '../host/root.ts'
-import { ABI_VERSION, readInfo } from '../host/vhost-blk.ts'
+import { ABI_VERSION, DEVICE_PATH, readInfo } from '../host/vhost-blk.ts'
 import { lockVm } from '../vm/lock.ts'
 import { requireHere } from '../vm/presence.ts'
 import { findProcess } from '../vm/qemu-process.ts'
 import { listRegistered } from '../vm/registry.ts'
 import { openVm, type Vm } from '../vm/vm.ts'
-import { renewKernel, withdrawKernel } from './descriptors.ts'
+import { foreignKernel, renewKernel, withdrawKernel } from './descriptors.ts'
 import { type DiskInfo, listDisks } from './info.ts'
 import { pause } from './pause.ts'
 import type { OperationOptions } from './report.ts'
@@ -49,7 +49,8 @@ export interface UpgradeOptions extends OperationOptions {
  *
  * @param names - VMs that use the module, beside the registered ones
  * @param buildDir - take the module from this folder and not the installed one
- * @throws VblkError: exit code 4 for a module that doesn't fit, 5 if only the disks' service by QEMU could be kept, 7 when all is as
+ * @throws VblkError: exit code 4 for a module that doesn't fit, 5 if a disk's descriptor is another's or only the disks' service by
+ *   QEMU could be kept, 7 when all is as
  *   before, 9 while somebody whom no monitor is known of uses the module
  */
 export async function upgradeModule(
@@ -74,10 +75,13 @@ export async function upgradeModule(
   const vms = await openUsers(names, users, options)
   try {
     for (const vm of vms) await requireHere(vm, { signal })
-    const disks = await findDisks(vms, signal)
+    const all = await listAll(vms, signal)
+    await requireOurs(all, signal)
+    const disks = all.filter(({ info }) => (info.kernel?.fds.length ?? 0) > 0)
     const steps = plan(disks, file)
     if (dryRun) return { ...result, steps, changed: false }
-    const idle = await findIdle(vms, signal)
+    // Disks that QEMU serves, some of which were passed a /dev/vhost-blk all the same.
+    const idle = all.filter(({ info }) => info.kernel?.fds.length === 0)
     for (const { vm, info } of idle) await withdrawKernel(vm, info, { signal })
     try {
       await exchange(disks, file, old, options)
@@ -152,13 +156,19 @@ async function listAll(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]>
   return lists.flat()
 }
 
-async function findDisks(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
-  return (await listAll(vms, signal)).filter(({ info }) => (info.kernel?.fds.length ?? 0) > 0)
-}
-
-/** Disks that QEMU serves, some of which were passed a /dev/vhost-blk all the same. */
-async function findIdle(vms: readonly Vm[], signal: AbortSignal): Promise<Disk[]> {
-  return (await listAll(vms, signal)).filter(({ info }) => info.kernel?.fds.length === 0)
+/** Throws VblkError (exit code 5) for a disk whose /dev/vhost-blk somebody else has given it: it would keep the module loaded. */
+async function requireOurs(disks: readonly Disk[], signal: AbortSignal): Promise<void> {
+  for (const { vm, info } of disks) {
+    const given = info.kernel === null ? undefined : await foreignKernel(vm, info, { signal })
+    if (given === undefined) continue
+    const name = info.id ?? info.path
+    throw new VblkError(
+      'DESCRIPTOR_NOT_OURS',
+      ExitCode.Refused,
+      `${vm.name}: ${name} was given its ${DEVICE_PATH} by somebody else (${given}), which keeps the module loaded`,
+      { hint: 'whoever gave it takes it back and gives another: "Another module under running VMs" in docs/device.md' },
+    )
+  }
 }
 
 async function renewIdle(disks: readonly Disk[], report: OperationOptions['report']): Promise<void> {
