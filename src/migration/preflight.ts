@@ -14,6 +14,7 @@ import { requireKernelHere, requireKernelThere } from './kernel-datapath.ts'
 import type { MigrateOptions, Sides } from './options.ts'
 import { withPassedImage } from './passed-image.ts'
 import type { Plan, PlannedDisk } from './plan.ts'
+import { requireUserfaultfd } from './postcopy/userfaultfd.ts'
 import { onImage, planPreparation } from './preparation.ts'
 import { readDeviceProperties } from './properties.ts'
 import { checkDestinationState, checkSourceState } from './runstates.ts'
@@ -53,6 +54,7 @@ export async function preflight(sides: Sides, options: MigrateOptions): Promise<
   await requireIothreads(destination, disks, findings, wait)
   await checkSameDisks(sides, disks, findings)
   await findings.attempt(() => requireApart(disks))
+  if (options.postcopy === true) await findings.attempt(() => requireUserfaultfd(destination))
   findings.throwIfAny()
   const wasRunning = facts.source.status.running
   const postcopy = options.postcopy === true && wasRunning

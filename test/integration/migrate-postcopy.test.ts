@@ -318,6 +318,8 @@ reserved('a destination that may not use userfaultfd is refused before the first
     code: 'NO_POSTCOPY',
     hint: expect.stringContaining('vm.unprivileged_userfaultfd'),
   })
+  const preflight = await vblk(['migrate', 'preflight', source.socket, destination.socket, '--postcopy'])
+  expect(preflight.envelope.error).toMatchObject({ exitCode: 4, code: 'NO_POSTCOPY' })
   expect(await fullState(source)).toEqual(before)
   expect(await fullState(destination)).toEqual(there)
 })

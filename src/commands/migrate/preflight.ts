@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { Args } from '@oclif/core'
+import { Args, Flags } from '@oclif/core'
 import type { VblkError } from '../../errors.ts'
 import { checkMigration, type Preflight } from '../../migration/check.ts'
 import type { Finding } from '../../migration/findings.ts'
@@ -33,7 +33,12 @@ The exit code is that of the first thing found.`
     }),
   }
 
-  static override flags = { 'copy-storage': copyStorageFlag() }
+  static override flags = {
+    'copy-storage': copyStorageFlag(),
+    postcopy: Flags.boolean({
+      description: 'also what a migration with --postcopy needs, as far as it can be told before',
+    }),
+  }
 
   static override defaultTimeout = 30
 
@@ -49,6 +54,7 @@ The exit code is that of the first thing found.`
         journal: new FileStore(),
         keepSource: false,
         copyStorage,
+        postcopy: flags.postcopy === true,
       }),
     )
   }

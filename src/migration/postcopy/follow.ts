@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { pause } from '../../disk/pause.ts'
-import { type MigrationInfo, QmpCommandError } from '../../qmp/index.ts'
+import { type MigrationInfo, QmpCommandError, QmpTimeoutError } from '../../qmp/index.ts'
 import type { Vm } from '../../vm/vm.ts'
 import type { MigrationChannel } from '../channel.ts'
 import type { Journal } from '../journal/journal.ts'
@@ -76,8 +76,9 @@ class Ways {
     try {
       this.#channel = await resumeStream(this.#sides, journal)
     } catch (error) {
-      if (!(error instanceof QmpCommandError)) throw unheard(this.#sides, error)
-      // The next one may be taken.
+      // The next one may be taken: by a QEMU that refuses this one, or is stopped for a while.
+      const isOver = !(error instanceof QmpCommandError || error instanceof QmpTimeoutError)
+      if (isOver) throw unheard(this.#sides, error)
     }
   }
 

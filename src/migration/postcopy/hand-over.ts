@@ -150,7 +150,7 @@ function notRunning({ name }: Vm, cause: unknown): OutcomeUnknownError {
 }
 
 const placesOf = ({ disks }: ReadyPlan, saved: readonly StoppedDisk[]) =>
-  disks.flatMap(({ name, destination: { path, writeCacheSetting } }, index) => {
+  disks.flatMap(({ name, destination: { path } }, index) => {
     const writeCache = saved[index]?.writeCache
-    return writeCache === undefined ? [] : [{ name, path, writeCache, writeCacheSetting }]
+    return writeCache === undefined ? [] : [{ name, path, writeCache }]
   })

@@ -4,6 +4,8 @@
 import { ExitCode, VblkError } from '../../errors.ts'
 import type { MigrationInfo } from '../../qmp/index.ts'
 import { finish } from '../finish.ts'
+import type { MigrationRecord } from '../journal/record.ts'
+import { OutcomeUnknownError } from '../outcome-unknown.ts'
 import {
   answerMs,
   backToSource,
@@ -30,7 +32,9 @@ import { matchWriteCaches } from './write-caches.ts'
 export async function recoverPostcopy(recovery: Recovery): Promise<Recovered> {
   const { record, sides, isThere } = recovery
   if (!isThere.source) return await withoutSource(recovery)
-  const info = await awaitPassedOn(sides.source)
+  const info = await awaitPassedOn(sides.source).catch((error) => {
+    throw undecided(record, error)
+  })
   if (record.phase === 'handover' && !hasPassedOn(info)) return await back(recovery, 'its source has kept the VM')
   if (!isThere.destination) return await withoutDestination(recovery, info)
   return await onwards(recovery)
@@ -70,7 +74,7 @@ async function onwards(recovery: Recovery): Promise<Recovered> {
   const { record, journal, report, plan, sides, isThere, timeoutMs } = recovery
   const status = await awaitLoaded(sides.destination).catch((error) => {
     if (error instanceof VblkError && error.code === 'MIGRATION_FAILED') return undefined
-    throw error
+    throw undecided(record, error)
   })
   if (status === undefined) return await notLoaded(recovery)
   if (plan.wasRunning && status === 'paused' && !(await hasImages(recovery))) {
@@ -88,6 +92,15 @@ async function onwards(recovery: Recovery): Promise<Recovered> {
   return await ended(recovery, 'destination', running ? 'running' : 'stopped', 'the VM has moved')
 }
 
+/** A QEMU that comes to no decision: nobody may run the VM before it does. */
+function undecided({ id, phase, source, destination }: MigrationRecord, cause: unknown): OutcomeUnknownError {
+  return new OutcomeUnknownError(
+    `migration ${id} was left in phase ${phase}, and its QEMUs don't tell who has the VM: ${(cause as Error).message}`,
+    `see query-migrate of ${source.name} and ${destination.name}; then: vblk migrate recover ${id}`,
+    cause,
+  )
+}
+
 /** The way was cut before the destination had the state of all devices: QEMU lets neither side have the VM. */
 async function notLoaded(recovery: Recovery): Promise<Recovered> {
   const { sides, report } = recovery
@@ -97,9 +110,4 @@ async function notLoaded(recovery: Recovery): Promise<Recovered> {
 }
 
 const placesOf = ({ record }: Recovery) =>
-  record.disks.map(({ name, destinationPath, writeCache }) => ({
-    name,
-    path: destinationPath,
-    writeCache,
-    writeCacheSetting: 'auto' as const,
-  }))
+  record.disks.map(({ name, destinationPath, writeCache }) => ({ name, path: destinationPath, writeCache }))
