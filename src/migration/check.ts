@@ -49,7 +49,7 @@ export async function check(sides: Sides, options: MigrateOptions, deadline: Dea
   return await options.report
     .step('checking source and destination', async () => {
       await requireNoOpenMigration(options.journal, sides, own)
-      await requireNoneThere(sides)
+      await requireNoneThere(sides, own)
       return await preflight(sides, { ...options, signal: deadline.signal })
     })
     .catch((error) => {

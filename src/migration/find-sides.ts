@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { ExitCode, VblkError } from '../errors.ts'
 import { QmpClient } from '../qmp/index.ts'
 import { lockVm } from '../vm/lock.ts'
 import { type LockVmOptions, openVm, type Vm } from '../vm/vm.ts'
 import { hasEnded, identifyVm, isSameProcess } from './journal/process-identity.ts'
 import type { MigrationRecord, Party } from './journal/record.ts'
-import type { Side, Sides } from './options.ts'
+import type { Side } from './options.ts'
 
 /** A side of a migration, as it is found: there, certainly ended, or nobody can tell. */
 export type Found = { vm: Vm } | 'gone' | { unreachable: string }
@@ -66,30 +65,4 @@ async function open(party: Party, options: LockVmOptions): Promise<Vm | string> 
 /** A VM that is gone looks like one whose monitor has closed. */
 export function vmOf(found: Found, { name }: Party): Vm {
   return typeof found === 'object' && 'vm' in found ? found.vm : { name, qmp: new QmpClient({ path: name }) }
-}
-
-/**
- * Both QEMUs of a record, locked, for a command that can't do without them; `mayBeGone` is a side that may have ended.
- * Throws VblkError (exit code 3) for one that has ended or can't be reached.
- */
-export async function withBothSides<T>(
-  record: MigrationRecord,
-  options: LockVmOptions,
-  use: (sides: Sides) => Promise<T>,
-  mayBeGone?: Side,
-): Promise<T> {
-  return await withSides(record, [], options, async (found) => {
-    for (const side of ['source', 'destination'] as const) {
-      const there = found[side]
-      if ((there === 'gone' && side === mayBeGone) || (there !== 'gone' && 'vm' in there)) continue
-      const why = there === 'gone' ? `its QEMU has ended` : there.unreachable
-      throw new VblkError('VM_NOT_THERE', ExitCode.NotFound, `the ${side} ${record[side].name}: ${why}`, {
-        hint: `vblk migrate recover ${record.id}`,
-      })
-    }
-    return await use({
-      source: vmOf(found.source, record.source),
-      destination: vmOf(found.destination, record.destination),
-    })
-  })
 }

@@ -8,7 +8,7 @@ import { check, type Preflight, preflightOf } from './check.ts'
 import { createChannel } from './create-channel.ts'
 import { Deadline } from './deadline.ts'
 import { endSource, type Finish, readDisks } from './finish.ts'
-import { hostOf } from './hosts/host-of.ts'
+import { journalOf } from './hosts/both-stores.ts'
 import { findOpenMigration, isOfSides, Journal } from './journal/journal.ts'
 import type { MigrationRecord, Phase } from './journal/record.ts'
 import { requireNotUnderWay } from './journal/summary.ts'
@@ -27,14 +27,6 @@ export interface Prepared extends Preflight {
   changed: boolean
 }
 
-/** Throws VblkError (exit code 5): the commands after the first would have to find the other host again. */
-function requireOneHost({ destination }: Sides): void {
-  if (hostOf(destination) === undefined) return
-  throw new VblkError('NOT_IN_PARTS', ExitCode.Refused, 'between two hosts a VM moves by one command only', {
-    hint: 'vblk migrate VM DESTINATION',
-  })
-}
-
 /**
  * Brings both QEMUs to where the VM can be moved: disks made on the destination, settings set. Done already if the open
  * migration of both is in this phase. A failure leaves both as they were.
@@ -42,7 +34,6 @@ function requireOneHost({ destination }: Sides): void {
 export async function prepareMigration(sides: Sides, options: MigrateOptions): Promise<Prepared | DryRun> {
   const { journal: store, report } = options
   const deadline = new Deadline(options.timeoutMs, options.signal)
-  requireOneHost(sides)
   const open = await findOpenMigration(store, sides)
   const own = open?.phase === 'prepared' && isOfSides(open, sides) ? open : undefined
   const plan = await check(sides, own === undefined ? options : { ...options, ...own.tuning }, deadline, own?.id)
@@ -56,7 +47,7 @@ export async function prepareMigration(sides: Sides, options: MigrateOptions): P
     const disks = found.disks.map((disk) => ({ ...disk, made: made.has(disk.id) }))
     return { ...found, disks, migration: own.id, changed: false }
   }
-  const journal = await Journal.begin(store, sides, plan, { channel: '', tuning: options })
+  const journal = await Journal.begin(journalOf(sides, store), sides, plan, { channel: '', tuning: options })
   await makeReady(sides, plan, report, journal, deadline)
   await orUndo(sides, plan, report, journal, deadline, () => journal.enter('prepared'))
   return { ...found, migration: journal.record.id, changed: true }

@@ -2,6 +2,7 @@
 // Two hosts on one machine, for vblk: each with a machine id and a journal of its own, and an ssh between them that can break. The
 // QEMUs are this machine's; real hosts and a real ssh are in test/migrate/hosts.test.ts.
 
+import { randomUUID } from 'node:crypto'
 import { chmod, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -18,7 +19,8 @@ host=$1
 shift
 export VBLK_STATE_DIR=${dir}/state-$host PATH=${dir}:$PATH
 exec unshare --mount --propagation private \\
-  sh -euc 'mount --bind "$1" /etc/machine-id; shift; exec "$@"' sh "${dir}/id-$host" "$@"
+  sh -euc 'mount --bind "$1" /etc/machine-id; mount --bind "$2" /proc/sys/kernel/random/boot_id; shift 2; exec "$@"' \\
+  sh "${dir}/id-$host" "${dir}/boot-$host" "$@"
 `
 
 /** Stands for ssh: runs the agent as on the other host, or passes on the connections to a socket. */
@@ -67,7 +69,9 @@ export class FakeHosts {
     await symlink(program, join(dir, 'vblk'))
     await put('id-one', `${'1'.repeat(32)}\n`)
     await put('id-two', `${'2'.repeat(32)}\n`)
-    return new FakeHosts(dir)
+    const hosts = new FakeHosts(dir)
+    for (const host of ['one', 'two'] as const) await hosts.reboot(host)
+    return hosts
   }
 
   /** Starts vblk on a host; it is killed with the process that runs it. */
@@ -112,6 +116,11 @@ export class FakeHosts {
       const arguments_ = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
       if (arguments_.includes('/migrate.sock\0')) await execa('kill', ['-KILL', pid])
     }
+  }
+
+  /** No process that a host knew of lives there any more, as far as it can tell. */
+  async reboot(host: HostName): Promise<void> {
+    await writeFile(join(this.#dir, `boot-${host}`), `${randomUUID()}\n`)
   }
 
   async bringUp(host: HostName): Promise<void> {

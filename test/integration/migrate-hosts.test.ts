@@ -142,7 +142,7 @@ test('what is not safe or not there between hosts is refused before anything is 
   for (const [argv, exitCode, code] of [
     [['migrate', 'preflight', source.socket, there], 5, 'DISK_NOT_SHARED'],
     [['migrate', source.socket, there], 5, 'DISK_NOT_SHARED'],
-    [['migrate', 'prepare', source.socket, there], 5, 'NOT_IN_PARTS'],
+    [['migrate', 'prepare', source.socket, there], 5, 'DISK_NOT_SHARED'],
     [['migrate', source.socket, there, '--start-destination', '/bin/true'], 2, 'NOT_STARTABLE'],
     [['migrate', there, source.socket], 2, 'SOURCE_NOT_HERE'],
     [['migrate', source.socket, `ssh://one${destination.socket}`], 2, 'SAME_HOST'],

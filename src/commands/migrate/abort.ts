@@ -2,14 +2,15 @@
 
 import { pause } from '../../disk/pause.ts'
 import { ExitCode, VblkError } from '../../errors.ts'
-import { withSides } from '../../migration/find-sides.ts'
 import { chooseRecord, requireRecord } from '../../migration/journal/choose.ts'
 import { isOpen, type MigrationRecord } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
 import { type MigrationSummary, summarize } from '../../migration/journal/summary.ts'
 import { recover } from '../../migration/recover.ts'
+import { requireSourceHost, withMigration } from '../../migration/with-migration.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { migrationArgument } from '../../ui/migration-text.ts'
+import { peerFlag } from '../../ui/peer-flag.ts'
 
 const pollMs = 100
 
@@ -25,9 +26,11 @@ export default class MigrateAbort extends BaseCommand<Aborted> {
     `Interrupts the vblk that does it, as Ctrl-C would; one that is only prepared is undone. A migration that
 has passed the point of no return goes on to its end, and the exit code is 5.`
 
-  static override examples = ['<%= config.bin %> migrate abort']
+  static override examples = ['<%= config.bin %> migrate abort', '<%= config.bin %> migrate abort --peer root@host1']
 
   static override args = { migration: migrationArgument() }
+
+  static override flags = { peer: peerFlag() }
 
   protected override async execute(context: Context<typeof MigrateAbort>): Promise<Aborted> {
     const { args, signal, timeoutMs } = context
@@ -39,6 +42,7 @@ has passed the point of no return goes on to its end, and the exit code is 5.`
     if (!isOpen(record) || record.phase === 'moved') throw moved(record.id)
     if (record.phase === 'handover' || record.phase === 'postcopy') throw noWayBack(record.id)
     if (record.phase === 'prepared') return await undo(record, journal, context)
+    requireSourceHost(record, 'abort')
     if (summary.state !== 'under way' || record.coordinator === null) {
       throw new VblkError('MIGRATION_LEFT', ExitCode.Unknown, `no vblk works on migration ${record.id}`, {
         hint: `vblk migrate recover ${record.id}`,
@@ -64,11 +68,14 @@ has passed the point of no return goes on to its end, and the exit code is 5.`
 }
 
 /** No vblk works on a migration that is only prepared. */
-async function undo(record: MigrationRecord, journal: FileStore, context: Context): Promise<Aborted> {
-  const { timeoutMs, progress, trace } = context
+async function undo(
+  record: MigrationRecord,
+  store: FileStore,
+  { flags, timeoutMs, progress, trace }: Context<typeof MigrateAbort>,
+): Promise<Aborted> {
   const open = { timeoutMs, trace, warn: (message: string) => progress.warn(message) }
-  const message = await withSides(record, [], open, async (found) => {
-    const now = await requireRecord(journal, record.id)
+  const options = { ...open, journal: store, fenced: [], peer: flags.peer }
+  const message = await withMigration(record, options, async ({ record: now, journal, found }) => {
     if (now.phase !== 'prepared') {
       throw new VblkError(
         'MIGRATION_ACTIVE',
@@ -81,7 +88,7 @@ async function undo(record: MigrationRecord, journal: FileStore, context: Contex
     }
     return (await recover(now, { journal, report: progress, found, why: 'aborted before it was run' })).message
   })
-  return { migration: summarize(await requireRecord(journal, record.id)), message }
+  return { migration: summarize(await requireRecord(store, record.id)), message }
 }
 
 function moved(id: string): VblkError {

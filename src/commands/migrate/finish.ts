@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { Flags } from '@oclif/core'
-import { withBothSides } from '../../migration/find-sides.ts'
+import { isOfTwo } from '../../migration/hosts/with-hosts.ts'
 import { finishMigration, isPast } from '../../migration/in-parts.ts'
 import { requireRecord } from '../../migration/journal/choose.ts'
+import { isOpen } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
+import { requireSides, withMigration } from '../../migration/with-migration.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { migrationArgument } from '../../ui/migration-text.ts'
+import { peerFlag } from '../../ui/peer-flag.ts'
 
 interface Finished {
   migration: string
@@ -25,12 +28,14 @@ export default class MigrateFinish extends BaseCommand<Finished> {
   static override examples = [
     '<%= config.bin %> migrate finish',
     '<%= config.bin %> migrate finish "$id" --keep-source',
+    '<%= config.bin %> migrate finish --peer root@host1',
   ]
 
   static override args = { migration: migrationArgument() }
 
   static override flags = {
     'keep-source': Flags.boolean({ description: "leave the source's QEMU there, stopped, instead of ending it" }),
+    peer: peerFlag(),
   }
 
   protected override async execute(context: Context<typeof MigrateFinish>): Promise<Finished> {
@@ -38,19 +43,20 @@ export default class MigrateFinish extends BaseCommand<Finished> {
     const journal = new FileStore()
     const chosen = await requireRecord(journal, args.migration)
     const { id } = chosen
-    if (isPast(chosen, 'moved')) return { migration: id, changed: false, source: null }
+    // Of two hosts' journals the other one may know more.
+    const isKnown = !isOfTwo(chosen) || !isOpen(chosen)
+    if (isKnown && isPast(chosen, 'moved')) return { migration: id, changed: false, source: null }
     const open = { timeoutMs, signal, warn: (message: string) => progress.warn(message), trace }
-    const finish = { journal, report: progress, keepSource: flags['keep-source'] === true }
-    return await withBothSides(
-      chosen,
-      open,
-      async (sides) => {
-        const record = await requireRecord(journal, id)
-        if (isPast(record, 'moved')) return { migration: id, changed: false, source: null }
-        return { migration: id, changed: true, source: await finishMigration(record, sides, finish) }
-      },
-      'source',
-    )
+    return await withMigration(chosen, { ...open, journal, fenced: [], peer: flags.peer }, async (found) => {
+      const { record } = found
+      if (isPast(record, 'moved')) return { migration: id, changed: false, source: null }
+      const finish = { journal: found.journal, report: progress, keepSource: flags['keep-source'] === true }
+      return {
+        migration: id,
+        changed: true,
+        source: await finishMigration(record, requireSides(found, 'source'), finish),
+      }
+    })
   }
 
   protected override render({ source }: Finished): string {

@@ -26,7 +26,10 @@ checks, and prints the same id.`
 
   static override args = {
     vm: vmArgument(),
-    destination: Args.string({ description: 'path of the QMP socket of the QEMU that takes it', required: true }),
+    destination: Args.string({
+      description: 'QMP socket of the QEMU that takes it: a path, or ssh://HOST/PATH',
+      required: true,
+    }),
   }
 
   static override flags = {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { Flags } from '@oclif/core'
-import { withSides } from '../../migration/find-sides.ts'
 import { endLeftDestination } from '../../migration/hosts/left-destination.ts'
-import { isOfTwo, type RecordOfTwo, withHosts } from '../../migration/hosts/with-hosts.ts'
+import { isOfTwo } from '../../migration/hosts/with-hosts.ts'
 import { chooseRecord } from '../../migration/journal/choose.ts'
-import { partyName } from '../../migration/journal/party-name.ts'
 import { isOpen } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
 import { requireNotUnderWay } from '../../migration/journal/summary.ts'
 import { type Recovered, recover } from '../../migration/recover.ts'
+import { withMigration } from '../../migration/with-migration.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { migrationArgument } from '../../ui/migration-text.ts'
+import { peerFlag } from '../../ui/peer-flag.ts'
 
 interface Nothing {
   id: string | null
@@ -41,10 +41,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
       helpValue: 'VM|HOST',
       multiple: true,
     }),
-    peer: Flags.string({
-      description: 'how this host reaches the other one by ssh, for a migration between two hosts',
-      helpValue: '[USER@]HOST[:PORT]',
-    }),
+    peer: peerFlag(),
     'destination-ran': Flags.string({
       description: 'whether the VM ran at a destination that has ended; no lets the source go on',
       options: ['yes', 'no'],
@@ -54,37 +51,21 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
   static override defaultTimeout = 120
 
   protected override async execute(context: Context<typeof MigrateRecover>): Promise<Recovered | Nothing> {
-    const { args, flags, progress, timeoutMs, trace } = context
+    const { args, flags, progress, timeoutMs, trace, signal } = context
     const journal = new FileStore()
     const chosen = await chooseRecord(journal, args.migration)
     if (chosen === undefined) return { id: null, message: 'no migration is open' }
-    if (isOfTwo(chosen)) return await this.#betweenHosts(chosen, context)
-    if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
-    requireNotUnderWay(chosen)
-    const fenced = (flags.fenced ?? []).map((name: string) => partyName(name))
-    const outOfBand = chosen.phase === 'postcopy'
-    const options = { timeoutMs, trace, outOfBand, warn: (message: string) => progress.warn(message) }
-    return await withSides(chosen, fenced, options, async (found) => {
-      // Another recover may have come first, and the locks are ours only now.
-      const record = (await chooseRecord(journal, chosen.id)) ?? chosen
-      if (!isOpen(record)) return { id: record.id, message: `it is over: ${record.phase}` }
-      const ran = flags['destination-ran']
-      const destinationRan = ran === undefined ? undefined : ran === 'yes'
-      return await recover(record, { journal, report: progress, found, destinationRan, timeoutMs })
-    })
-  }
-
-  async #betweenHosts(
-    chosen: RecordOfTwo,
-    { flags, progress, timeoutMs, trace, signal }: Context<typeof MigrateRecover>,
-  ): Promise<Recovered | Nothing> {
+    const betweenHosts = isOfTwo(chosen)
+    if (!betweenHosts) {
+      if (!isOpen(chosen)) return { id: chosen.id, message: `it is over: ${chosen.phase}` }
+      requireNotUnderWay(chosen)
+    }
     const warn = (message: string) => progress.warn(message)
-    const options = { timeoutMs, trace, signal, outOfBand: chosen.phase === 'postcopy', warn }
-    const fenced = flags.fenced ?? []
-    const both = { ...options, journal: new FileStore(), fenced, peer: flags.peer }
-    return await withHosts(chosen, both, async ({ record, journal, found }) => {
+    const link = { timeoutMs, trace, outOfBand: chosen.phase === 'postcopy', warn, ...(betweenHosts && { signal }) }
+    const options = { ...link, journal, fenced: flags.fenced ?? [], peer: flags.peer }
+    return await withMigration(chosen, options, async ({ record, journal, found }) => {
       if (!isOpen(record)) {
-        await endLeftDestination(record, found, options.warn)
+        if (betweenHosts) await endLeftDestination(record, found, warn)
         return { id: record.id, message: `it is over: ${record.phase}` }
       }
       const ran = flags['destination-ran']

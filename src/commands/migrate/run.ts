@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { withBothSides } from '../../migration/find-sides.ts'
+import { isOfTwo } from '../../migration/hosts/with-hosts.ts'
 import { isPast, runMigration } from '../../migration/in-parts.ts'
 import { requireRecord } from '../../migration/journal/choose.ts'
+import { isOpen } from '../../migration/journal/record.ts'
 import { FileStore } from '../../migration/journal/store.ts'
 import type { MigratedVm } from '../../migration/result.ts'
+import { requireSides, requireSourceHost, withMigration } from '../../migration/with-migration.ts'
 import { BaseCommand, type Context } from '../../ui/base-command.ts'
 import { migrationArgument, renderMigrated } from '../../ui/migration-text.ts'
 
@@ -37,15 +39,22 @@ was. If the VM has moved already, nothing is done.`
     const journal = new FileStore()
     const chosen = await requireRecord(journal, args.migration)
     const { id } = chosen
-    if (isPast(chosen, 'prepared')) return { migration: id, changed: false, moved: null }
+    // Of two hosts' journals the other one may know more.
+    const isKnown = !isOfTwo(chosen) || !isOpen(chosen)
+    if (isKnown && isPast(chosen, 'prepared')) return { migration: id, changed: false, moved: null }
+    requireSourceHost(chosen, 'run')
     const warn = (message: string) => progress.warn(message)
     const outOfBand = chosen.tuning?.postcopy === true
-    const open = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, outOfBand }
-    return await withBothSides(chosen, open, async (sides) => {
-      // Another one may have come first, and the locks are ours only now.
-      const record = await requireRecord(journal, id)
+    const link = { timeoutMs: Math.min(timeoutMs, answerMs), signal, warn, trace, outOfBand }
+    return await withMigration(chosen, { ...link, journal, fenced: [] }, async (found) => {
+      const { record } = found
       if (isPast(record, 'prepared')) return { migration: id, changed: false, moved: null }
-      const moved = await runMigration(record, sides, { timeoutMs, signal, report: progress, journal })
+      const moved = await runMigration(record, requireSides(found), {
+        timeoutMs,
+        signal,
+        report: progress,
+        journal: found.journal,
+      })
       return { migration: id, changed: true, moved }
     })
   }

@@ -57,22 +57,28 @@ export async function withHosts<T>(
   try {
     if (typeof host === 'string') {
       const found = await findHere(pathHere(ours, here), options, close)
+      const record = await again(ours, options.journal)
       const { name } = ours[there]
       const isFenced = [name, ours.hosts[there].name, address?.destination].some((each) => isIn(options.fenced, each))
       const away: Found = isFenced ? 'gone' : { unreachable: host }
-      return await use({ record: ours, journal: options.journal, found: sides(here, found, away) })
+      return await use({ record, journal: options.journal, found: sides(here, found, away) })
     }
     close.push(() => host.close())
     const journal = new BothStores(options.journal, host)
-    const record = await reconcile(ours, host, journal)
-    if (isOpen(record)) await requireNotAtWork(record, there, host)
-    const found = await findHere(pathHere(record, here), options, close)
-    const away = await findThere(record, there, host, { ...host.address, path: pathOf(record, there) }, options, close)
+    const before = await reconcile(ours, host, journal)
+    if (isOpen(before)) await requireNotAtWork(before, there, host)
+    const found = await findHere(pathHere(before, here), options, close)
+    const away = await findThere(before, there, host, { ...host.address, path: pathOf(before, there) }, options, close)
+    const record = await reconcile(await again(before, options.journal), host, journal)
     return await use({ record, journal, found: sides(here, found, away) })
   } finally {
     for (const each of close.reverse()) await each()
   }
 }
+
+/** Another command may have come first, and the locks are ours only now. */
+const again = async (record: MigrationRecord, journal: JournalStore): Promise<MigrationRecord> =>
+  (await journal.list()).find(({ id }) => id === record.id) ?? record
 
 const isIn = (names: readonly string[], name: string | undefined) => name !== undefined && names.includes(name)
 

@@ -41,11 +41,14 @@ export async function withThereVm<T>(name: string, options: LockVmOptions, use: 
   }
 }
 
-/** Throws VblkError (exit code 9) if the destination's host knows of a migration of that QEMU that has not come to its end. */
-export async function requireNoneThere({ destination }: Sides): Promise<void> {
+/**
+ * Throws VblkError (exit code 9) if the destination's host knows of a migration of that QEMU, another than the one given, that has
+ * not come to its end.
+ */
+export async function requireNoneThere({ destination }: Sides, own?: string): Promise<void> {
   const there = hostOf(destination)
   const id = await there?.host.ask('open', {})
-  if (there === undefined || id === null || id === undefined) return
+  if (there === undefined || id === null || id === undefined || id === own) return
   throw new VblkError('MIGRATION_UNFINISHED', ExitCode.Busy, `migration ${id} of ${destination.name} is open there`, {
     hint: `on ${there.host.name}: vblk migrate recover ${id}`,
   })

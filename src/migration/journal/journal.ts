@@ -5,7 +5,7 @@ import { hostname } from 'node:os'
 import { ExitCode, VblkError } from '../../errors.ts'
 import type { Vm } from '../../vm/vm.ts'
 import { hostOf } from '../hosts/host-of.ts'
-import { machineId } from '../hosts/machine.ts'
+import { isThisHost, machineId } from '../hosts/machine.ts'
 import type { Sides, Tuning } from '../options.ts'
 import type { Plan, ReadyPlan } from '../plan.ts'
 import type { StoppedDisk } from '../standstill.ts'
@@ -121,7 +121,10 @@ export class Journal {
 
   /** Goes on with a migration whose VM another vblk has moved. */
   async finishAnothers(keepSource: boolean): Promise<void> {
-    await this.enter('finish', { keepSource, coordinator: identify(process.pid) ?? null })
+    const { hosts } = this.#record
+    // A record names processes of the source's host only.
+    const isHere = hosts === undefined || isThisHost(hosts.source)
+    await this.enter('finish', { keepSource, ...(isHere && { coordinator: identify(process.pid) ?? null }) })
   }
 
   /** Says that the stream goes through another socket now. */
@@ -232,9 +235,12 @@ export async function requireNoOpenMigration(store: JournalStore, sides: Sides, 
     'MIGRATION_UNFINISHED',
     ExitCode.Busy,
     `migration ${open.id} of this VM ${where} ${open.phase}; its ${open.owner} owns the disks`,
-    { hint: `vblk migrate ${nextCommand(open)} ${open.id}` },
+    { hint: nextCommand(open) },
   )
 }
 
-const nextCommand = ({ phase }: MigrationRecord): string =>
-  phase === 'prepared' ? 'run' : phase === 'moved' ? 'finish' : 'recover'
+function nextCommand({ id, phase, hosts }: MigrationRecord): string {
+  const command = phase === 'prepared' ? 'run' : phase === 'moved' ? 'finish' : 'recover'
+  const where = hosts === undefined || isThisHost(hosts.source) ? '' : `on ${hosts.source.name}: `
+  return `${where}vblk migrate ${command} ${id}`
+}
