@@ -56,8 +56,9 @@ const phases = async () => (await newest())?.phases.map(({ phase }) => phase)
 
 const statusOf = async ({ qmp }: Qemu) => (await qmp.execute('query-migrate')).status
 
-async function awaitStatus(qemu: Qemu, wanted: string): Promise<void> {
-  for (const end = Date.now() + 30_000; Date.now() < end; await pause(20)) if ((await statusOf(qemu)) === wanted) return
+async function awaitStatus(qemu: Qemu, wanted: string, timeoutMs = 30_000): Promise<void> {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; await pause(20))
+    if ((await statusOf(qemu)) === wanted) return
   throw new Error(`${qemu.socket} is not ${wanted}: ${await statusOf(qemu)}`)
 }
 
@@ -229,6 +230,21 @@ describe('a way that is cut', () => {
     expect(await statusOf(destination)).toBe('completed')
     expect(await hasEnded(source)).toBe(true)
   })
+})
+
+const long = process.env.VBLK_LONG ? test : test.skip
+
+long('a destination that stands still for a while gets the memory when it is back', async () => {
+  await twoQemus()
+  const { outcome } = await following()
+  destination.process.kill('SIGSTOP')
+  // For nothing comes through meanwhile.
+  await awaitStatus(source, 'postcopy-paused', 60_000)
+  await pause(15_000)
+  destination.process.kill('SIGCONT')
+  await hurry()
+  expect(await outcome).toMatchObject({ exitCode: 0, envelope: { result: { postcopy: true }, warnings: [] } })
+  await expectMoved()
 })
 
 describe('vblk is killed', () => {

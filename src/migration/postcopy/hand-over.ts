@@ -18,7 +18,8 @@ import { hasPassedOn, isPassingOn } from './states.ts'
 import { matchWriteCaches } from './write-caches.ts'
 
 const answerMs = 30_000
-const pollMs = 50
+/** The VM stands still meanwhile. */
+const pollMs = 5
 
 /**
  * From pre-switchover to a VM that runs at the destination while a part of its memory is still at the source. What can be
