@@ -61,7 +61,7 @@ ended just as it was to run the VM, unless --destination-ran says whether it did
       requireNotUnderWay(chosen)
     }
     const warn = (message: string) => progress.warn(message)
-    const link = { timeoutMs, trace, outOfBand: chosen.phase === 'postcopy', warn, ...(betweenHosts && { signal }) }
+    const link = { timeoutMs, trace, outOfBand: true, warn, ...(betweenHosts && { signal }) }
     const options = { ...link, journal, fenced: flags.fenced ?? [], peer: flags.peer }
     return await withMigration(chosen, options, async ({ record, journal, found }) => {
       if (!isOpen(record)) {
