@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { Flags } from '@oclif/core'
+import { Args, Flags } from '@oclif/core'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { Check } from '../host/check.ts'
 import { type FixOutcome, fixCommands, runFix } from '../host/fix.ts'
 import { BaseCommand, type Context } from '../ui/base-command.ts'
+import { vmDescription } from '../ui/disk-text.ts'
 import { printable } from '../ui/printable.ts'
 
 interface DoctorResult {
@@ -16,12 +17,17 @@ export default class Doctor extends BaseCommand<DoctorResult> {
   static override summary = 'check whether this host can serve disks through the kernel'
   static override description =
     `Each check that fails names the command that mends it; then the exit code is 4. --fix shows these commands, runs them one
-after another, and checks again. Advice that is no command is left to you.`
+after another, and checks again. Advice that is no command is left to you.
+VMs that are named are looked at, too: the device in their QEMU, free hot-plug slots, and what may keep that process from
+opening /dev/vhost-blk. Nothing is changed in them.`
   static override examples = [
     '<%= config.bin %> <%= command.id %>',
     '<%= config.bin %> <%= command.id %> --qemu /usr/bin/qemu-system-x86_64 --json',
     '<%= config.bin %> <%= command.id %> --fix --dry-run',
+    '<%= config.bin %> <%= command.id %> /run/vm1.qmp web',
   ]
+  static override strict = false
+  static override args = { vm: Args.string({ description: `VMs to look at: ${vmDescription}` }) }
   static override flags = {
     qemu: Flags.string({ helpValue: 'PROGRAM', description: 'QEMU program to check; the one in PATH unless given' }),
     fix: Flags.boolean({ description: 'run the commands that mend what failed, and check again' }),
@@ -48,11 +54,14 @@ after another, and checks again. Advice that is no command is left to you.`
     })
   }
 
-  async #check({ flags, signal, timeoutMs }: Context<typeof Doctor>): Promise<Check[]> {
+  async #check({ flags, words, signal, timeoutMs, trace }: Context<typeof Doctor>): Promise<Check[]> {
     const { checkModule } = await import('../host/module-checks.ts')
     const { checkKvm } = await import('../host/kvm-check.ts')
     const { checkQemu } = await import('../host/qemu-checks.ts')
-    return [...(await checkModule()), await checkKvm(), ...(await checkQemu(flags.qemu, { signal, timeoutMs }))]
+    const { checkVm } = await import('../vm/check-vm.ts')
+    const host = [...(await checkModule()), await checkKvm(), ...(await checkQemu(flags.qemu, { signal, timeoutMs }))]
+    const vms = await Promise.all(words.map((name) => checkVm(name, { signal, timeoutMs, trace })))
+    return [...host, ...vms.flat()]
   }
 
   /** One fix may bring the next to light: a module that was built can be loaded. None is run twice. */

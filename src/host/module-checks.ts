@@ -8,11 +8,12 @@ import { type LoadedModule, readLoadedModule } from './loaded-module.ts'
 import { missingHeaders } from './module-build.ts'
 import { findModuleFile, MODULE_NAME, type ModuleFile } from './module-file.ts'
 import { missingPrograms } from './programs.ts'
+import { checkSignature } from './signature-check.ts'
 import { ABI_VERSION, DEVICE_PATH, readInfo } from './vhost-blk.ts'
 
 const BTF_PATH = '/sys/kernel/btf/vmlinux'
 
-/** Checks of the kernel module: can it be built, is it, is it loaded, and does it speak our ABI. */
+/** Checks of the kernel module: can it be built, is it, may it be loaded, is it, and does it speak our ABI. */
 export async function checkModule(): Promise<Check[]> {
   const loaded = await readLoadedModule()
   const { file, check } = await checkModuleFile(loaded)
@@ -24,6 +25,7 @@ export async function checkModule(): Promise<Check[]> {
     checkBtf(lacking),
     await checkCompiler(lacking),
     check,
+    await checkSignature(loaded !== undefined, file, loaded ? warn : fail),
     checkLoaded(loaded),
     checkAbi(loaded),
     await checkDeviceNode(loaded),

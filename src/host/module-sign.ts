@@ -55,7 +55,8 @@ export async function signModule(buildDir: string | undefined, options: SignOpti
   return { path, changed: true, signer: await readSigner(path, tool), command, dryRun }
 }
 
-async function readSigner(path: string, options: Pick<ToolOptions, 'signal' | 'timeoutMs'>): Promise<string> {
+/** Who has signed a module file; '' for an unsigned one. */
+export async function readSigner(path: string, options: Pick<ToolOptions, 'signal' | 'timeoutMs'>): Promise<string> {
   const { stdout } = await runTool('modinfo', ['-F', 'signer', path], { ...options, package: 'kmod' })
   return stdout.trim()
 }

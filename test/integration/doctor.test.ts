@@ -2,10 +2,10 @@
 // doctor on this machine, which is no vhost-blk host: the module for its kernel is neither built nor loaded.
 import { existsSync } from 'node:fs'
 import { release } from 'node:os'
-import { beforeAll, describe, expect, jest, test } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { builtObject } from '../device/root-qemu.ts'
 import { vblkInRoot } from './in-root.ts'
-import { vblk } from './qemu.ts'
+import { makeFolder, Qemu, removeFolder, vblk } from './qemu.ts'
 
 jest.setTimeout(60_000)
 
@@ -30,6 +30,7 @@ const names = [
   'btf',
   'compiler',
   'module-built',
+  'module-signature',
   'module-loaded',
   'module-abi',
   'device-node',
@@ -93,9 +94,9 @@ describe("in the lab's root, which has a QEMU and a device for it", () => {
 
   test('the text has the list on stdout and the verdict on stderr', () => {
     expect(text.exitCode).toBe(4)
-    expect(text.stdout).toContain(`ok    kernel          ${release()}\n`)
+    expect(text.stdout).toContain(`ok    kernel            ${release()}\n`)
     expect(text.stdout).toContain(
-      'fail  module-loaded   vhost_blk is not loaded\n                      mend it: vblk module load\n',
+      'fail  module-loaded     vhost_blk is not loaded\n                        mend it: vblk module load\n',
     )
     expect(text.stderr).toBe(`Error: ${failure.message}\nHint: ${failure.hint}\n`)
   })
@@ -126,5 +127,55 @@ describe('--qemu', () => {
       },
       { name: 'qemu-device', status: 'fail', fix: 'vblk device build /usr/bin/ls' },
     ])
+  })
+})
+
+describe('of VMs', () => {
+  let dir: string
+  const qemus: Qemu[] = []
+  beforeAll(async () => {
+    dir = await makeFolder()
+    qemus.push(await Qemu.start(dir, 'with', { ports: 2 }))
+    qemus.push(await Qemu.start(dir, 'without', { ports: 0, plugin: false }))
+  })
+  afterAll(async () => {
+    await Promise.all(qemus.map((qemu) => qemu.stop()))
+    await removeFolder(dir)
+  })
+
+  test('tells device, slots, and what may keep QEMU from the kernel, each VM by its name', async () => {
+    const [first = '', second = ''] = qemus.map(({ socket }) => socket)
+    const { exitCode, envelope } = await vblk(['doctor', first, second])
+    expect(exitCode).toBe(4)
+    const { checks } = (envelope as unknown as { error: Failure }).error.details
+    const of = (vm: string) => checks.filter(({ message }) => message.startsWith(`${vm}: `))
+    expect(of(first).map(({ name }) => name)).toEqual(
+      'vm vm-device vm-slots vm-user vm-cgroup vm-confinement vm-files'.split(' '),
+    )
+    expect(of(first).slice(0, 3)).toMatchObject([{ status: 'ok' }, { status: 'ok' }, { status: 'ok' }])
+    // There is no /dev/vhost-blk here.
+    expect(of(first)[3]).toMatchObject({ status: 'warn', fix: 'vblk module load' })
+    expect(of(first)[2]?.message).toBe(`${first}: 2 of 2 hot-plug ports free (rp1, rp2)`)
+    expect(of(second).slice(1, 3)).toMatchObject([
+      { name: 'vm-device', status: 'fail', fix: expect.stringContaining('vblk device args') },
+      { name: 'vm-slots', status: 'fail', message: `${second}: it has no hot-plug port` },
+    ])
+  })
+
+  test('one that is not there is not found, one that does not answer is a failed check', async () => {
+    expect(await vblk(['doctor', `${dir}/none.sock`])).toMatchObject({
+      exitCode: 3,
+      envelope: { error: { code: 'NO_SUCH_SOCKET' } },
+    })
+    const [qemu] = qemus
+    qemu?.process.kill('SIGSTOP')
+    try {
+      const { exitCode, envelope } = await vblk(['doctor', qemu?.socket ?? '', '--timeout', '2'])
+      expect(exitCode).toBe(4)
+      const last = (envelope as unknown as { error: Failure }).error.details.checks.at(-1)
+      expect(last).toMatchObject({ name: 'vm', status: 'fail' })
+    } finally {
+      qemu?.process.kill('SIGCONT')
+    }
   })
 })
