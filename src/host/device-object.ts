@@ -54,15 +54,10 @@ export function deviceArguments(object: string): string[] {
 }
 
 /**
- * Builds the device object for a QEMU binary with native/qemu/build.
- * @returns the object's path
- * @throws VblkError with the exit code of that script's own classes, and its last lines in details.output
+ * The command that builds the device object for a QEMU binary.
+ * @throws VblkError HostLacks in an installation without its source
  */
-export async function buildDeviceObject(
-  qemu: QemuBinary,
-  dir: string,
-  options: Omit<ToolOptions, 'package'>,
-): Promise<string> {
+export function deviceBuildCommand(qemu: QemuBinary, dir: string): string[] {
   const script = join(packageRoot, 'native/qemu/build')
   if (!existsSync(script)) {
     throw new VblkError(
@@ -74,7 +69,21 @@ export async function buildDeviceObject(
       },
     )
   }
-  const { exitCode, tail } = await runTool(script, ['--qemu', qemu.path, '--out', dir], { ...options, package: 'bash' })
+  return [script, '--qemu', qemu.path, '--out', dir]
+}
+
+/**
+ * Builds it.
+ * @returns the object's path
+ * @throws VblkError with the exit code of that script's own classes, and its last lines in details.output
+ */
+export async function buildDeviceObject(
+  qemu: QemuBinary,
+  dir: string,
+  options: Omit<ToolOptions, 'package'>,
+): Promise<string> {
+  const [script = '', ...args] = deviceBuildCommand(qemu, dir)
+  const { exitCode, tail } = await runTool(script, args, { ...options, package: 'bash' })
   const object = join(dir, qemu.buildId, FILE_NAME)
   if (exitCode === 0 && existsSync(object)) return object
   const said = tail.findLast((line) => line.startsWith('device build: '))?.slice('device build: '.length)

@@ -34,11 +34,11 @@ export function missingHeaders(kernel: string): VblkError | undefined {
 }
 
 /**
- * Builds the module for the running kernel out of tree.
+ * The command that builds the module for the running kernel, out of tree.
  * @param dir - where the products go
- * @throws VblkError HostLacks; a failed build has its last lines in details.output
+ * @throws VblkError HostLacks without the source or the kernel's headers
  */
-export async function buildModule(dir: string, options: Omit<ToolOptions, 'package'>): Promise<ModuleFile> {
+export function moduleBuildCommand(dir: string): string[] {
   const kernel = release()
   const source = moduleSourceDir()
   if (!source) {
@@ -50,9 +50,18 @@ export async function buildModule(dir: string, options: Omit<ToolOptions, 'packa
   }
   const missing = missingHeaders(kernel)
   if (missing) throw missing
+  return ['make', '-C', source, `-j${availableParallelism()}`, `KVER=${kernel}`, `O=${dir}`]
+}
+
+/**
+ * Builds it.
+ * @throws VblkError HostLacks; a failed build has its last lines in details.output
+ */
+export async function buildModule(dir: string, options: Omit<ToolOptions, 'package'>): Promise<ModuleFile> {
+  const command = moduleBuildCommand(dir)
   await makeFolder(dir)
-  const args = ['-C', source, `-j${availableParallelism()}`, `KVER=${kernel}`, `O=${dir}`]
-  const { exitCode, tail } = await runTool('make', args, { ...options, package: 'make gcc' })
+  const [make = '', ...args] = command
+  const { exitCode, tail } = await runTool(make, args, { ...options, package: 'make gcc' })
   const built = exitCode === 0 ? await findModuleFile(dir) : undefined
   if (built) return built
   const reason =
@@ -60,9 +69,9 @@ export async function buildModule(dir: string, options: Omit<ToolOptions, 'packa
   throw new VblkError(
     'MODULE_BUILD_FAILED',
     ExitCode.HostLacks,
-    `${MODULE_NAME} does not build for kernel ${kernel}: ${reason.trim()}`,
+    `${MODULE_NAME} does not build for kernel ${release()}: ${reason.trim()}`,
     {
-      hint: `repeat it by hand: make ${args.join(' ')}`,
+      hint: `repeat it by hand: ${command.join(' ')}`,
       details: { output: tail, exitCode },
     },
   )

@@ -12,9 +12,13 @@ type Options = Pick<ToolOptions, 'signal' | 'timeoutMs'>
 export interface LoadResult {
   /** False if it was loaded already. */
   changed: boolean
-  module: LoadedModule
-  /** The file that was loaded; null if nothing was. */
+  /** Null in a dry run of one that isn't loaded. */
+  module: LoadedModule | null
+  /** The file that was loaded, or would be; null if nothing was. */
   path: string | null
+  /** What was run, or would be. */
+  steps: string[]
+  dryRun: boolean
 }
 
 /**
@@ -22,25 +26,37 @@ export interface LoadResult {
  * @param buildDir - load from this folder and not what is installed
  * @throws VblkError HostLacks if there is none, it was built for another kernel, or the kernel refuses it
  */
-export async function loadModule(buildDir: string | undefined, options: Options): Promise<LoadResult> {
+export async function loadModule(
+  buildDir: string | undefined,
+  { dryRun = false, ...options }: Options & { dryRun?: boolean },
+): Promise<LoadResult> {
   const loaded = await readLoadedModule()
-  if (loaded) return { changed: false, module: loaded, path: null }
+  if (loaded) return { changed: false, module: loaded, path: null, steps: [], dryRun }
   const file = await requireModuleFile(buildDir)
   requireModuleSupport()
+  const steps = loadSteps(file)
+  if (dryRun) return { changed: false, module: null, path: file.path, steps, dryRun }
   requireRoot('load')
   if (file.installed) await insert('modprobe', [MODULE_NAME], file, options)
   else await insertWithVhost(file, options)
   const module = await readLoadedModule()
   if (!module) throw new Error(`${file.path} was loaded and is not there`)
-  return { changed: true, module, path: file.path }
+  return { changed: true, module, path: file.path, steps, dryRun }
 }
+
+function loadSteps(file: ModuleFile): string[] {
+  if (file.installed) return [`modprobe ${MODULE_NAME}`]
+  return [...(hasVhost() ? [] : ['modprobe vhost']), `insmod ${file.path}`]
+}
+
+const hasVhost = () => existsSync('/sys/module/vhost')
 
 /**
  * Loads a module file by insmod, with what it needs: the one thing is vhost, which modprobe brings with vhost_iotlb.
  * @throws VblkError HostLacks with the kernel's reason
  */
 export async function insertWithVhost(file: ModuleFile, options: Options): Promise<void> {
-  const hadVhost = existsSync('/sys/module/vhost')
+  const hadVhost = hasVhost()
   if (!hadVhost) await insert('modprobe', ['vhost'], file, options)
   try {
     await insert('insmod', [file.path], file, options)

@@ -9,19 +9,27 @@ import { runTool, type ToolOptions } from './run-tool.ts'
 export interface UnloadResult {
   /** False if it was not loaded. */
   changed: boolean
+  /** What was run, or would be. */
+  steps: string[]
+  dryRun: boolean
 }
 
 /**
  * Unloads the module if it is loaded.
  * @throws VblkError Busy that names the processes which hold /dev/vhost-blk, HostLacks without the permission
  */
-export async function unloadModule(options: Pick<ToolOptions, 'signal' | 'timeoutMs'>): Promise<UnloadResult> {
+export async function unloadModule({
+  dryRun = false,
+  ...options
+}: Pick<ToolOptions, 'signal' | 'timeoutMs'> & { dryRun?: boolean }): Promise<UnloadResult> {
   const loaded = await readLoadedModule()
-  if (!loaded) return { changed: false }
+  if (!loaded) return { changed: false, steps: [], dryRun }
   if (loaded.refcount > 0) throw await inUse(loaded)
+  const steps = [`rmmod ${MODULE_NAME}`]
+  if (dryRun) return { changed: false, steps, dryRun }
   requireRoot('unload')
   const { exitCode, tail } = await runTool('rmmod', [MODULE_NAME], { ...options, package: 'kmod' })
-  if (exitCode === 0) return { changed: true }
+  if (exitCode === 0) return { changed: true, steps, dryRun }
   throw await unloadFailure(exitCode, tail)
 }
 

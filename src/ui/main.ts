@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+import { requireUtf8 } from './argument-encoding.ts'
 import { asVblkError, reportError, wantsJson } from './base-command.ts'
 import type { CommandSet } from './command-set.ts'
 import { failureEnvelope, toJsonLine } from './envelope.ts'
@@ -10,6 +11,7 @@ export async function main(load: () => CommandSet | Promise<CommandSet>): Promis
   tolerateClosedOutput()
   const argv = process.argv.slice(2)
   try {
+    requireUtf8(argv)
     await runCommandLine(argv, await load())
   } catch (thrown) {
     await reportFailure(thrown, argv)

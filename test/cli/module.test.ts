@@ -89,6 +89,13 @@ describe('a module that the kernel does not take', () => {
 
 describe('loaded', () => {
   test('load brings what the module needs, and is done already the second time', async () => {
+    expect(await vblk(lab, ['module', 'load', '--dry-run'])).toMatchObject({
+      changed: false,
+      module: null,
+      path: installed(),
+      steps: ['modprobe vhost_blk'],
+    })
+    expect(await isLoaded('vhost_blk')).toBe(false)
     const first = await vblk<LoadResult>(lab, ['module', 'load'])
     expect(first).toMatchObject({ changed: true, path: installed(), module: { refcount: 0 } })
     expect(await isLoaded('vhost')).toBe(true)
@@ -151,8 +158,10 @@ describe('in use', () => {
     expect((await lab.exec([...nobody, 'module', 'unload'])).stderr).toMatch(
       /^Error: only root can unload kernel modules\n/,
     )
-    expect(await vblk(lab, ['module', 'unload'])).toEqual({ changed: true })
-    expect(await vblk(lab, ['module', 'unload'])).toEqual({ changed: false })
+    expect(await vblk(lab, ['module', 'unload', '--dry-run'])).toMatchObject({ steps: ['rmmod vhost_blk'] })
+    expect(await isLoaded('vhost_blk')).toBe(true)
+    expect(await vblk(lab, ['module', 'unload'])).toMatchObject({ changed: true })
+    expect(await vblk(lab, ['module', 'unload'])).toMatchObject({ changed: false })
     expect(await isLoaded('vhost_blk')).toBe(false)
     expect((await lab.exec(['test', '-e', '/dev/vhost-blk'])).exitCode).toBe(1)
   })

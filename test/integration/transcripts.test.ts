@@ -64,6 +64,10 @@ const successes: [line: string, text: RegExp][] = [
   ['completion bash', /^_vblk\(\) \{\n[\s\S]*\ncomplete -F _vblk vblk\n$/],
   ['device status ROOT/usr/bin/qemu-system-x86_64', /^build id +[0-9a-f]{40}\ndevice +\S+\/vhost-blk\.so\n$/m],
   ['device args ROOT/usr/bin/qemu-system-x86_64', /^-plugin file=\S+\/vhost-blk\.so\n$/],
+  [
+    'device build ROOT/usr/bin/qemu-system-x86_64 --out DIR/built --dry-run',
+    /^\S+\/native\/qemu\/build --qemu ROOT\/usr\/bin\/qemu-system-x86_64 --out DIR\/built\n$/,
+  ],
   ['module status', /^kernel +\S+\nsource +\S+\/kmod\nmodule +not built\n/],
   ['module unload', /^not loaded\n$/],
 ]
@@ -185,6 +189,21 @@ test('stdin is not taken for an argument that is left out', async () => {
   expect([exitCode, stderr.split('\n')[0]]).toEqual([2, 'Error: missing argument ID'])
 })
 
+test('a name that is not UTF-8 is not taken for another one', async () => {
+  const shell = 'exec "$0" "$1" list "$(printf "/tmp/disk\\377.sock")" "$2"'
+  const run = (flag: string) => execa('sh', ['-c', shell, process.execPath, program, flag], { reject: false })
+  const { exitCode, stdout, stderr } = await run('--quiet')
+  expect({ exitCode, stdout, stderr }).toEqual({
+    exitCode: 2,
+    stdout: '',
+    stderr:
+      "Error: the argument '/tmp/disk\ufffd.sock' is not UTF-8\n" +
+      'Hint: vblk and QMP can name no such file: rename it, or give it a second name with ln',
+  })
+  expect(JSON.parse((await run('--json')).stdout)).toMatchObject({ error: { code: 'NOT_UTF8', exitCode: 2 } })
+  expect((await vblk(['list', '/tmp/disk\ufffd.sock'])).envelope.error).toMatchObject({ code: 'NO_SUCH_SOCKET' })
+})
+
 test('no command is left out', () => {
   const { commands } = JSON.parse(readFileSync(join(top, 'oclif.manifest.json'), 'utf8'))
   const shown = Object.keys(commands).filter((id) => !commands[id].hidden)
@@ -195,7 +214,6 @@ test('no command is left out', () => {
   const elsewhere = [
     'doctor',
     'device adapt',
-    'device build',
     'events',
     'module build',
     'module install',
