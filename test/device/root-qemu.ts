@@ -16,7 +16,7 @@ export function inRoot(argv: string[], stdin = '', timeout = 60_000): Promise<Fi
     const child = execFile(
       join(top, 'script/in-root'),
       argv,
-      { timeout, maxBuffer: 64 << 20 },
+      { timeout, env: process.env, maxBuffer: 64 << 20 },
       (error, stdout, stderr) => {
         if (error && typeof error.code !== 'number') reject(error)
         else resolve({ exitCode: typeof error?.code === 'number' ? error.code : 0, stdout, stderr })

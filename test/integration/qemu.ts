@@ -68,7 +68,7 @@ export class Qemu {
   static async start(dir: string, name: string, options: QemuOptions = {}): Promise<Qemu> {
     const socket = join(dir, `${name}.sock`)
     const [file = '', ...args] = await Qemu.command(socket, options)
-    const child = spawn(file, args)
+    const child = spawn(file, args, { env: process.env })
     let said = ''
     child.stderr.on('data', (chunk) => {
       said += chunk
