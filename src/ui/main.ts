@@ -3,12 +3,12 @@ import { requireUtf8 } from './argument-encoding.ts'
 import { asVblkError, reportError, wantsJson } from './base-command.ts'
 import type { CommandSet } from './command-set.ts'
 import { failureEnvelope, toJsonLine } from './envelope.ts'
-import { tolerateClosedOutput, writeStdout } from './output.ts'
+import { reportLostOutput, tolerateLostOutput, writeStdout } from './output.ts'
 import { unknownCommandError } from './usage-error.ts'
 
 /** Runs the command line and ends the process with the command's exit code. */
 export async function main(load: () => CommandSet | Promise<CommandSet>): Promise<never> {
-  tolerateClosedOutput()
+  tolerateLostOutput()
   const argv = process.argv.slice(2)
   try {
     requireUtf8(argv)
@@ -16,6 +16,7 @@ export async function main(load: () => CommandSet | Promise<CommandSet>): Promis
   } catch (thrown) {
     await reportFailure(thrown, argv)
   }
+  reportLostOutput()
   // A handle left open, like a monitor that does not answer, must not keep a finished command alive.
   process.exit(process.exitCode)
 }

@@ -61,6 +61,18 @@ describe('of what is asked of a VM', () => {
     expect(await vblk(['show', qemu.socket, 'other'])).toEqual(ended(3, 'DISK_NOT_FOUND'))
   })
 
+  test.each([[[]], [['--json']]])('4: no room for the result: %j', async (flags) => {
+    const shell = 'exec "$0" "$1" list "$2" $3 >/dev/full'
+    const command = [shell, process.execPath, join(top, 'bin/run.js'), qemu.socket, ...flags]
+    const { exitCode, stderr } = await execa('sh', ['-c', ...command], { reject: false })
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 4,
+      stderr:
+        'Error: the result could not be written: ENOSPC: no space left on device, write\n' +
+        'Hint: what was asked for has been done',
+    })
+  })
+
   test('5: a disk that differs from what is there', async () => {
     expect(await vblk(attach('--serial', 'OTHER'))).toEqual(ended(5, 'DISK_DIFFERS'))
   })

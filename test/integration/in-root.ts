@@ -13,7 +13,11 @@ import { top } from '../lab/setup/paths.ts'
 export function startVblkInRoot(argv: string[], env: Record<string, string> = {}) {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const command = ['env', ...variables, 'node', '--import', 'tsx', join(top, 'bin/dev.js'), ...argv]
-  const child = spawn(join(top, 'script/in-root'), command, { cwd: top, env: process.env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(join(top, 'script/in-root'), command, {
+    cwd: top,
+    env: process.env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   return { child: child as ChildProcess, finished: collect(child) }
 }
 
