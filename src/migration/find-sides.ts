@@ -10,6 +10,11 @@ import type { Side } from './options.ts'
 /** A side of a migration, as it is found: there, certainly ended, or nobody can tell. */
 export type Found = { vm: Vm } | 'gone' | { unreachable: string }
 
+export interface FindOptions extends LockVmOptions {
+  /** Instead of openVm. */
+  openVm?: typeof openVm
+}
+
 /**
  * Looks for both QEMUs of a record, locks those that are there, and lets go of them afterwards. A side counts as gone if its
  * process has certainly ended, or if it can't be reached and the user vouches for its end (`fenced`, its name). Throws VblkError (exit code 9) while
@@ -18,7 +23,7 @@ export type Found = { vm: Vm } | 'gone' | { unreachable: string }
 export async function withSides<T>(
   record: MigrationRecord,
   fenced: readonly string[],
-  options: LockVmOptions,
+  options: FindOptions,
   use: (found: Record<Side, Found>) => Promise<T>,
 ): Promise<T> {
   const close: (() => Promise<void> | void)[] = []
@@ -38,7 +43,7 @@ export async function withSides<T>(
 /** Looks for a QEMU of this host, and locks it; `close` gets what lets go of it. */
 export async function findHere(
   party: Party,
-  options: LockVmOptions,
+  options: FindOptions,
   close: (() => Promise<void> | void)[],
 ): Promise<Found> {
   if (party.process !== null && hasEnded(party.process)) return 'gone'
@@ -50,10 +55,10 @@ export async function findHere(
 }
 
 /** The QEMU that the record is of, or why it can't be reached. */
-async function open(party: Party, options: LockVmOptions): Promise<Vm | string> {
+async function open(party: Party, options: FindOptions): Promise<Vm | string> {
   let vm: Vm
   try {
-    vm = await openVm(party.name, options)
+    vm = await (options.openVm ?? openVm)(party.name, options)
   } catch (error) {
     return (error as Error).message
   }

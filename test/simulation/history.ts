@@ -24,12 +24,12 @@ export interface History {
   happened: string[]
 }
 
-const reportTo = ({ warnings }: World): Report => ({
+export const reportTo = ({ warnings }: World): Report => ({
   step: (_title, run) => run({ detail: () => {} }),
   warn: (message) => void warnings.push(message),
 })
 
-async function connect(qemu: QemuModel): Promise<Vm> {
+export async function connect(qemu: QemuModel): Promise<Vm> {
   const client = await QmpClient.connect({ path: qemu.name, open: async () => qemu.connect() })
   return { name: qemu.name, qmp: client, elsewhere: 'it is simulated' }
 }
@@ -90,9 +90,9 @@ function requireRecord([record]: MigrationRecord[]): MigrationRecord {
   return record
 }
 
-type Said = 'done' | 'vblk died' | ExitCode
+export type Said = 'done' | 'vblk died' | ExitCode
 
-async function outcome(world: World, work: Promise<unknown>): Promise<Said> {
+export async function outcome(world: World, work: Promise<unknown>): Promise<Said> {
   const ended = work.then(
     () => 'done' as const,
     (error) => {
@@ -107,7 +107,7 @@ async function outcome(world: World, work: Promise<unknown>): Promise<Said> {
   return await Promise.race([ended, world.vblkDied])
 }
 
-async function drop(sides: Partial<Sides>): Promise<void> {
+export async function drop(sides: Partial<Sides>): Promise<void> {
   for (const vm of Object.values(sides)) await vm.qmp.close().catch(() => {})
 }
 
@@ -138,13 +138,13 @@ async function recoverOnce(world: World): Promise<void> {
   await drop(sides)
 }
 
-interface Settings {
+export interface Settings {
   before: string
   there: string
 }
 
 /** What vblk has said must be so. */
-function checkSaid(world: World, said: Said, settings: Settings): void {
+export function checkSaid(world: World, said: Said, settings: Settings): void {
   const { source, destination, violations } = world
   if (said === 'done' && destination.alive && !hasVm(destination, world))
     violations.push('it said done, and the VM is not there')
@@ -178,7 +178,7 @@ function checkAtSource(world: World, { before }: Settings): void {
 }
 
 /** Once nothing is open: one side has the VM, or it is lost because those who had it have died. */
-function checkEnd(world: World, settings: Settings): void {
+export function checkEnd(world: World, settings: Settings): void {
   const { source, destination, violations } = world
   const record = world.records.at(-1)
   if (record === undefined || record.outcome === null) return

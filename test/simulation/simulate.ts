@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 import { type History, history } from './history.ts'
-import { type Circumstances, type Fault, faultKinds } from './world.ts'
+import { historyOfTwo } from './two-hosts.ts'
+import { type Circumstances, type Fault, faultKinds, hostFaultKinds } from './world.ts'
 
 const plain: Circumstances = {}
 const postcopy: Circumstances = { postcopy: true }
@@ -17,6 +18,12 @@ const unusual: Circumstances[] = [
   { postcopy: true, backendStuck: true },
   { postcopy: true, endUnnoticed: true },
   { postcopy: true, inParts: true },
+]
+const betweenHosts: Circumstances[] = [
+  { recoverAt: 'source' },
+  { recoverAt: 'destination' },
+  { recoverAt: 'source', thereFirst: true },
+  { recoverAt: 'destination', thereFirst: true },
 ]
 
 export interface Simulated {
@@ -43,7 +50,8 @@ export async function simulate(options: SimulateOptions): Promise<Simulated> {
   const { sample, seed, most, moments: wanted = /./ } = options
   const result: Simulated = { histories: 0, violated: [] }
   const run = async (faults: Fault[], circumstances: Circumstances): Promise<History> => {
-    const done = await history(faults, circumstances)
+    const play = circumstances.recoverAt === undefined ? history : historyOfTwo
+    const done = await play(faults, circumstances)
     result.histories++
     if (done.violations.length > 0) result.violated.push({ ...done, circumstances })
     return done
@@ -57,7 +65,7 @@ export async function simulate(options: SimulateOptions): Promise<Simulated> {
   }
 
   const singles = new Map<Circumstances, Fault[]>()
-  for (const circumstances of [plain, postcopy, ...unusual]) {
+  for (const circumstances of [plain, postcopy, ...unusual, ...betweenHosts]) {
     const { moments } = await run([], circumstances)
     // What comes before and after is the same.
     const isPart = circumstances === postcopy
@@ -65,7 +73,7 @@ export async function simulate(options: SimulateOptions): Promise<Simulated> {
     const numbers = moments.flatMap((label, at) => (at >= first && at < end && wanted.test(label) ? [at] : []))
     singles.set(
       circumstances,
-      numbers.flatMap((at) => faultKinds.map((kind) => ({ kind, at }))),
+      numbers.flatMap((at) => kindsOf(circumstances).map((kind) => ({ kind, at }))),
     )
   }
   const ofPlain = singles.get(plain) ?? []
@@ -75,18 +83,26 @@ export async function simulate(options: SimulateOptions): Promise<Simulated> {
   await runAll(
     unusual.flatMap((each) => (singles.get(each) ?? []).map((fault) => [[fault], each] as [Fault[], Circumstances])),
   )
+  await runAll(
+    betweenHosts.flatMap((each) => (singles.get(each) ?? []).map((fault): [Fault[], Circumstances] => [[fault], each])),
+  )
   // The second comes in the rest of the migration, or in recover.
   const pairsOf = (firsts: readonly Fault[], circumstances: readonly Circumstances[]) =>
     firsts.flatMap((first) =>
       Array.from({ length: 40 }, (_, i): [Fault[], Circumstances] => {
-        const second = { kind: choose(faultKinds), at: first.at + 1 + i }
-        return [[first, second], choose(circumstances)]
+        const chosen = choose(circumstances)
+        const second = { kind: choose(kindsOf(chosen)), at: first.at + 1 + i }
+        return [[first, second], chosen]
       }),
     )
   await runAll(pairsOf(ofPlain, sample === 'all' ? [plain] : [plain, ...unusual]))
   await runAll(pairsOf(ofPostcopy, [postcopy]))
+  await runAll(betweenHosts.flatMap((each) => pairsOf(singles.get(each) ?? [], [each])))
   return result
 }
+
+const kindsOf = ({ recoverAt }: Circumstances): readonly Fault['kind'][] =>
+  recoverAt === undefined ? faultKinds : hostFaultKinds
 
 /** mulberry32: the same numbers for the same seed. */
 function generator(seed: number): () => number {

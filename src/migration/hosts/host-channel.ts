@@ -3,12 +3,10 @@
 import { chown } from 'node:fs/promises'
 import path from 'node:path'
 import { findProcess, readFileOwner } from '../../vm/qemu-process.ts'
-import { type Forwarding, forwardSocket } from '../../vm/ssh.ts'
+import type { Forwarding } from '../../vm/ssh.ts'
 import type { Vm } from '../../vm/vm.ts'
 import { Channel, type MigrationChannel } from '../channel.ts'
 import type { ThereVm } from './host-of.ts'
-
-const forwardMs = 30_000
 
 /**
  * A migration's stream to another host: the destination's QEMU listens on a socket there, the source's connects to one here,
@@ -33,9 +31,7 @@ export class HostChannel implements MigrationChannel {
     const here = await Channel.create(owner)
     try {
       const socket = here.uri.replace(/^unix:/, '')
-      const forwarding = await forwardSocket({ ...host.address, path: there }, path.resolve(socket), {
-        timeoutMs: forwardMs,
-      })
+      const forwarding = await host.forward(there, path.resolve(socket))
       // ssh has made it for us alone.
       if (owner !== undefined && process.getuid?.() === 0) await chown(socket, owner.uid, owner.gid)
       return new HostChannel(here, forwarding, there)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { readFileSync } from 'node:fs'
 import { ExitCode, VblkError } from '../../errors.ts'
+import { thisHost } from './this-host.ts'
 
 /** What this host is called by all that outlives a boot (machine-id(5)). Throws VblkError (exit code 4) if it has no name. */
 export function machineId(): string {
-  const id = readMachineId()
+  const id = thisHost.machineId()
   if (id !== undefined) return id
   throw new VblkError(
     'NO_MACHINE_ID',
@@ -18,12 +18,4 @@ export function machineId(): string {
 }
 
 /** Whether a host of a record is this one. */
-export const isThisHost = ({ machine }: { machine: string }): boolean => machine === readMachineId()
-
-function readMachineId(): string | undefined {
-  try {
-    return /^[0-9a-f]{32}$/.exec(readFileSync('/etc/machine-id', 'utf8').trim())?.[0]
-  } catch {
-    return undefined
-  }
-}
+export const isThisHost = ({ machine }: { machine: string }): boolean => machine === thisHost.machineId()

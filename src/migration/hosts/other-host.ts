@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { ExitCode, VblkError } from '../../errors.ts'
 import { formatJson, parseJson } from '../../qmp/json.ts'
 import { parseAddress, type VmAddress } from '../../vm/address.ts'
-import { linkOptions } from '../../vm/ssh.ts'
+import { type Forwarding, forwardSocket, linkOptions } from '../../vm/ssh.ts'
 import { machineId } from './machine.ts'
 import {
   type AnswerOf,
@@ -35,6 +35,7 @@ interface Waiting {
 const openMs = 60_000
 const answerMs = 60_000
 const closeMs = 5000
+const forwardMs = 30_000
 
 /** The vblk of another host, which answers about that host for as long as this is open. */
 export class OtherHost {
@@ -110,6 +111,11 @@ export class OtherHost {
     } finally {
       this.#waiting.delete(id)
     }
+  }
+
+  /** Makes a socket on this host for another one there, through an ssh of its own. Throws VblkError: exit codes 3 and 4. */
+  async forward(there: string, here: string): Promise<Forwarding> {
+    return await forwardSocket({ ...this.address, path: there }, here, { timeoutMs: forwardMs })
   }
 
   /** Lets go of it, and returns when it has let go of what it held for us there: the next vblk may want it at once. */

@@ -6,7 +6,7 @@ import * as z from 'zod/mini'
 import { processIdentity } from '../journal/record.ts'
 
 /** Raised with every change of what follows, or of the journal's records: both sides must have the same. */
-export const protocolVersion = 2
+export const protocolVersion = 3
 
 /** Longest line; a journal's record is the longest part of one. */
 export const maxLineBytes = 8 << 20

@@ -5,10 +5,10 @@ import { ExitCode, VblkError } from '../../errors.ts'
 import type { Findings } from '../findings.ts'
 import type { Sides } from '../options.ts'
 import type { PlannedDisk } from '../plan.ts'
-import { identifyDisk } from './disk-identity.ts'
 import { hostOf } from './host-of.ts'
 import type { OtherHost } from './other-host.ts'
 import type { DiskIdentity } from './protocol.ts'
+import { thisHost } from './this-host.ts'
 
 /**
  * Whether every disk is the very same on the destination's host: two hosts that write to two disks would be two VMs. Adds to
@@ -39,7 +39,7 @@ async function requireSame(name: string, here: string | null, there: string | nu
   if (here === null || there === null) throw refusal(name, 'QEMU does not tell its file')
   let unequal: Set<number> | undefined
   for (let attempt = 1; attempt <= attempts; attempt++) {
-    const [ours, theirs] = await Promise.all([identifyDisk(here), host.ask('disk', { file: there })])
+    const [ours, theirs] = await Promise.all([thisHost.disk(here), host.ask('disk', { file: there })])
     if ('fault' in ours) throw refusal(name, `${here} on this host: ${ours.fault}`)
     if ('fault' in theirs) throw refusal(name, `${there} on ${host.name}: ${theirs.fault}`)
     const difference = differenceOf(ours, theirs)

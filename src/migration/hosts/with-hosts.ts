@@ -3,8 +3,8 @@
 
 import { ExitCode, VblkError } from '../../errors.ts'
 import { parseAddress } from '../../vm/address.ts'
-import { type LockVmOptions, openVm, type Vm } from '../../vm/vm.ts'
-import { type Found, findHere } from '../find-sides.ts'
+import { openVm, type Vm } from '../../vm/vm.ts'
+import { type FindOptions, type Found, findHere } from '../find-sides.ts'
 import { isSameProcess } from '../journal/process-identity.ts'
 import { formatRecord, isOpen, type MigrationRecord, parseRecord } from '../journal/record.ts'
 import type { JournalStore } from '../journal/store.ts'
@@ -16,12 +16,14 @@ import { setHost } from './host-of.ts'
 import { isThisHost } from './machine.ts'
 import { OtherHost, type SshAddress, sshAddress } from './other-host.ts'
 
-export interface HostsOptions extends LockVmOptions {
+export interface HostsOptions extends FindOptions {
   journal: JournalStore
   /** How this host reaches the other one, if not as the record says. */
   peer?: string | undefined
   /** Sides whose QEMU is certainly gone: the name of it or of its host. */
   fenced: readonly string[]
+  /** Instead of OtherHost.open. */
+  openHost?: typeof OtherHost.open
 }
 
 type Hosts = NonNullable<MigrationRecord['hosts']>
@@ -61,7 +63,8 @@ export async function withHosts<T>(
       const { name } = ours[there]
       const isFenced = [name, ours.hosts[there].name, address?.destination].some((each) => isIn(options.fenced, each))
       const away: Found = isFenced ? 'gone' : { unreachable: host }
-      return await use({ record, journal: options.journal, found: sides(here, found, away) })
+      const decided: MigrationRecord = isFenced && isOpen(record) ? { ...record, decidedWithout: there } : record
+      return await use({ record: decided, journal: options.journal, found: sides(here, found, away) })
     }
     close.push(() => host.close())
     const journal = new BothStores(options.journal, host)
@@ -118,12 +121,12 @@ async function reach(
   { hosts }: RecordOfTwo,
   there: Side,
   address: SshAddress | undefined,
-  { signal }: HostsOptions,
+  { signal, openHost = OtherHost.open }: HostsOptions,
 ): Promise<OtherHost | string> {
   const { name } = hosts[there]
   if (address === undefined) return `it is on ${name}, and --peer does not say how to reach that host`
   try {
-    const host = await OtherHost.open(address, { signal })
+    const host = await openHost(address, { signal })
     if (host.machine === hosts[there].machine) return host
     await host.close()
     return `${address.destination} is not the host it was`
@@ -138,7 +141,7 @@ async function reconcile(ours: MigrationRecord, host: OtherHost, journal: BothSt
   const text = await host.ask('record', { id: ours.id })
   const theirs = text === null ? undefined : parseRecord(text)
   if (theirs !== undefined && 'fault' in theirs) throw contradiction(ours, host, theirs.fault)
-  const newer = theirs === undefined ? ours : newerOf(ours, theirs)
+  const newer = theirs === undefined ? ours : (newerOf(ours, theirs) ?? decidedOf(ours, theirs))
   if (newer === undefined)
     throw contradiction(ours, host, `it is in phase ${theirs?.phase} there, and not after this one`)
   const isOnBoth = theirs !== undefined && formatRecord(ours) === formatRecord(theirs)
@@ -149,13 +152,27 @@ async function reconcile(ours: MigrationRecord, host: OtherHost, journal: BothSt
 /** Undefined if neither record has grown from the other. */
 export function newerOf(a: MigrationRecord, b: MigrationRecord): MigrationRecord | undefined {
   const [longer, shorter] = a.entered.length >= b.entered.length ? [a, b] : [b, a]
-  const same = (record: MigrationRecord) =>
-    JSON.stringify([record.id, record.source, record.destination, record.hosts, record.wasRunning])
-  if (same(a) !== same(b)) return undefined
+  if (!isSameMigration(a, b)) return undefined
   const grown = shorter.entered.every(
     ({ phase, at }, index) => longer.entered[index]?.phase === phase && longer.entered[index]?.at === at,
   )
   return grown ? longer : undefined
+}
+
+/**
+ * What a host has decided on which the other was vouched to be gone: that one may have been told of one phase more before it was lost.
+ * Undefined if neither has, or each without the other.
+ */
+export function decidedOf(a: MigrationRecord, b: MigrationRecord): MigrationRecord | undefined {
+  if ((a.decidedWithout === undefined) === (b.decidedWithout === undefined) || !isSameMigration(a, b)) return undefined
+  return a.decidedWithout === undefined ? b : a
+}
+
+const isSameMigration = (a: MigrationRecord, b: MigrationRecord): boolean => {
+  const [one, two] = [a, b].map(({ id, source, destination, hosts, wasRunning }) =>
+    JSON.stringify([id, source, destination, hosts, wasRunning]),
+  )
+  return one === two
 }
 
 function contradiction({ id, phase }: MigrationRecord, host: OtherHost, why: string): OutcomeUnknownError {
@@ -206,7 +223,10 @@ async function openThere(
   const { process, unlocked } = await host.ask('look', { path })
   if (!isSameProcess(process, recorded)) return `another process serves ${path} now`
   if (unlocked !== null) options.warn(unlocked)
-  const vm = await openVm(`ssh://${destination}${port === undefined ? '' : `:${port}`}${path}`, options)
+  const vm = await (options.openVm ?? openVm)(
+    `ssh://${destination}${port === undefined ? '' : `:${port}`}${path}`,
+    options,
+  )
   setHost(vm, { host, process })
   return vm
 }

@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-import { readFileSync } from 'node:fs'
 import { pause } from '../../disk/pause.ts'
 import { findProcess } from '../../vm/qemu-process.ts'
 import type { Vm } from '../../vm/vm.ts'
+import { thisHost } from '../hosts/this-host.ts'
 import type { ProcessIdentity } from './record.ts'
 
 /** A process of this host that lives now; undefined if there is none or /proc doesn't tell. */
-export function identify(pid: number): ProcessIdentity | undefined {
-  try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // The second field is the command in parentheses, and may hold any character; startedAt is the 22nd (proc(5)).
-    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const startedAt = fields[18]
-    // A zombie has closed all that it had open.
-    return startedAt === undefined || state === 'Z' || state === 'X' ? undefined : { pid, startedAt, boot }
-  } catch {
-    return undefined
-  }
-}
+export const identify = (pid: number): ProcessIdentity | undefined => thisHost.identify(pid)
 
 /** The process that serves a VM's monitor. */
 export function identifyVm(vm: Vm): ProcessIdentity | undefined {

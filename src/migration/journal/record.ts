@@ -92,6 +92,8 @@ const recordSchema = z.strictObject({
   destination: party,
   /** Of each side, if they are two; the names of both sides are as the source's host has them. */
   hosts: z.optional(z.strictObject({ source: host, destination: host })),
+  /** The side whose host was out of reach, and vouched to be gone, when the other host decided. */
+  decidedWithout: z.optional(side),
   /** The vblk that does it. */
   coordinator: z.nullable(processIdentity),
   phase: z.enum(phases),

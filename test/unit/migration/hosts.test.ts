@@ -9,7 +9,7 @@ import { findMount, identifyDisk } from '../../../src/migration/hosts/disk-ident
 import { OtherHost, sshAddress } from '../../../src/migration/hosts/other-host.ts'
 import { type DiskIdentity, protocolVersion } from '../../../src/migration/hosts/protocol.ts'
 import { differenceOf, unequalBlocks } from '../../../src/migration/hosts/same-disks.ts'
-import { newerOf } from '../../../src/migration/hosts/with-hosts.ts'
+import { decidedOf, newerOf } from '../../../src/migration/hosts/with-hosts.ts'
 import type { MigrationRecord, Phase } from '../../../src/migration/journal/record.ts'
 
 let dir: string
@@ -141,4 +141,14 @@ test('the newer of two records is the one that has grown from the other, or none
     ],
   }
   expect(newerOf(newer, other)).toBeUndefined()
+})
+
+test('what was decided while the other host was vouched to be gone holds against what that one heard last', () => {
+  const heard = record('prepare', 'copy', 'commit')
+  const decided = { ...record('prepare', 'copy', 'rollback', 'rolled-back'), decidedWithout: 'destination' as const }
+  expect(decidedOf(heard, decided)).toBe(decided)
+  expect(decidedOf(decided, heard)).toBe(decided)
+  expect(decidedOf({ ...decided, id: 'y' }, heard)).toBeUndefined()
+  expect(decidedOf(heard, heard)).toBeUndefined()
+  expect(decidedOf(decided, { ...heard, decidedWithout: 'source' })).toBeUndefined()
 })
