@@ -2,6 +2,9 @@
 
 import { Args, Flags } from '@oclif/core'
 import { ExitCode, VblkError } from '../errors.ts'
+import { sshAddress } from '../migration/hosts/other-host.ts'
+import { startThere } from '../migration/hosts/start-there.ts'
+import { sshName } from '../migration/hosts/with-there-vm.ts'
 import { FileStore } from '../migration/journal/store.ts'
 import { type DryRun, migrate } from '../migration/migrate.ts'
 import type { MigratedVm } from '../migration/result.ts'
@@ -57,7 +60,7 @@ QEMU that was upgraded.`
     'copy-storage': copyStorageFlag(),
     'start-destination': Flags.string({
       description:
-        'if nobody serves DESTINATION, run this program with its path, and end the QEMU if the VM can not move',
+        'if nobody serves DESTINATION, run this program, on its host, with its path, and end the QEMU if the VM can not move',
       helpValue: 'PROGRAM',
       exclusive: ['dry-run'],
     }),
@@ -123,7 +126,15 @@ function starterOf({ flags, args, signal, progress, timeoutMs }: Context<typeof 
   const program = flags['start-destination']
   const options = { signal, timeoutMs }
   const step = (name: string, work: () => Promise<boolean>) => progress.step(`starting ${name}`, work)
-  if (program !== undefined) return { start: (name) => step(name, () => startDestination(program, name, options)) }
+  if (program !== undefined) {
+    const start = async (name: string) => {
+      const there = sshAddress((await sshName(name)) ?? '')
+      return await (there === undefined
+        ? startDestination(program, name, options)
+        : startThere(program, there, options))
+    }
+    return { start: (name) => step(name, () => start(name)) }
+  }
   if (flags['same-host'] !== true) return {}
   const warn = (message: string) => progress.warn(message)
   const successor = new Successor({ ...options, warn, qemu: flags.qemu, kernel: tuningOf(flags).datapath === 'kernel' })

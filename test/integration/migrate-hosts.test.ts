@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Migration between two hosts: what each journal says, and what becomes of the VM when a host or the way to it is lost.
 
-import { mkdir } from 'node:fs/promises'
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { Recovered } from '../../src/migration/recover.ts'
 import type { MigratedVm } from '../../src/migration/result.ts'
+import { QmpClient } from '../../src/qmp/index.ts'
 import { FakeHosts, type HostName } from './hosts.ts'
 import { Bench, hasEnded } from './migration.ts'
 import { Qemu } from './qemu.ts'
@@ -134,6 +135,39 @@ test('the runbook of an evacuation moves every VM, and stops at one that can not
   }
 })
 
+test('the QEMU there is started for the VM, and ended again where the VM can not move', async () => {
+  const socket = join(bench.dir, 'started.sock')
+  const there = `ssh://two${socket}`
+  const starter = async (machine: string) => {
+    const command = await Qemu.command(socket, { args: ['-machine', machine, '-incoming', 'defer'] })
+    const file = join(bench.dir, `start ${machine}`)
+    const words = command.map((word) => `'${word}'`).join(' ')
+    // It says where it runs.
+    await writeFile(
+      file,
+      `#!/bin/sh\n[ "$*" = '${socket}' ] || exit 9\ncat /etc/machine-id >'${file}.host'\nexec ${words}\n`,
+    )
+    await chmod(file, 0o755)
+    return file
+  }
+  const source = await bench.start()
+  const wrong = await starter('pc')
+  const refused = await hosts.vblk('one', 'migrate', source.socket, there, '--start-destination', wrong)
+  expect(refused).toMatchObject({ exitCode: 5, error: { code: 'DESTINATION_DIFFERS' }, warnings: [] })
+  expect((await readFile(`${wrong}.host`, 'utf8')).trim()).toBe('2'.repeat(32))
+  expect((await source.qmp.execute('query-status')).status).toBe('running')
+  const gone = async () => (await hosts.vblk('one', 'list', socket)).exitCode === 3
+  for (const end = Date.now() + 30_000; !(await gone()) && Date.now() < end; await pause(200));
+  expect(await gone()).toBe(true)
+
+  const right = await starter('q35')
+  const moved = await hosts.vblk<MigratedVm>('one', 'migrate', source.socket, there, '--start-destination', right)
+  expect(moved).toMatchObject({ exitCode: 0, result: { status: 'running', source: 'quit' }, warnings: [] })
+  const client = await QmpClient.connect({ path: `${socket}.test` })
+  await client.execute('quit').catch(() => {})
+  await client.close()
+})
+
 test('what is not safe or not there between hosts is refused before anything is changed', async () => {
   const source = await bench.source(await bench.image('local.raw'))
   const destination = await bench.incoming()
@@ -143,7 +177,12 @@ test('what is not safe or not there between hosts is refused before anything is 
     [['migrate', 'preflight', source.socket, there], 5, 'DISK_NOT_SHARED'],
     [['migrate', source.socket, there], 5, 'DISK_NOT_SHARED'],
     [['migrate', 'prepare', source.socket, there], 5, 'DISK_NOT_SHARED'],
-    [['migrate', source.socket, there, '--start-destination', '/bin/true'], 2, 'NOT_STARTABLE'],
+    [['migrate', source.socket, 'ssh://two/run/none.qmp', '--start-destination', 'bin/true'], 2, 'NOT_ABSOLUTE'],
+    [
+      ['migrate', source.socket, 'ssh://two/run/none.qmp', '--start-destination', '/bin/false'],
+      5,
+      'DESTINATION_NOT_STARTED',
+    ],
     [['migrate', there, source.socket], 2, 'SOURCE_NOT_HERE'],
     [['migrate', source.socket, `ssh://one${destination.socket}`], 2, 'SAME_HOST'],
     [['migrate', source.socket, 'ssh://two/run/none.qmp'], 3, 'NO_SUCH_SOCKET'],

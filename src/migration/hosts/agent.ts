@@ -15,6 +15,7 @@ import { readFdinfo } from '../fdinfo.ts'
 import { awaitProcessEnd, hasEnded, identify, isSameProcess } from '../journal/process-identity.ts'
 import { formatRecord, isOpen, type ProcessIdentity, parseRecord } from '../journal/record.ts'
 import type { JournalStore } from '../journal/store.ts'
+import { startDestination } from '../start-destination.ts'
 import { identifyDisk } from './disk-identity.ts'
 import { machineId } from './machine.ts'
 import {
@@ -64,6 +65,7 @@ export async function serveAgent(
 class Agent {
   readonly #store: JournalStore
   readonly #close: (() => Promise<void> | void)[] = []
+  readonly #closing = new AbortController()
   #process: ProcessIdentity | null = null
 
   constructor(store: JournalStore) {
@@ -86,6 +88,7 @@ class Agent {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new VblkError('HOST_LOST', ExitCode.RolledBack, 'whoever asked is gone'))
     for (const each of this.#close.splice(0).reverse()) await each()
   }
 
@@ -100,6 +103,8 @@ class Agent {
     look: ({ path }) => this.#look(path),
     ended: ({ process }) => hasEnded(process),
     awaitEnd: ({ process }) => awaitProcessEnd(process),
+    start: ({ program, path, timeoutMs }) =>
+      startDestination(program, path, { timeoutMs, signal: this.#closing.signal }),
     fdinfo: async ({ fds }) => {
       const { pid } = this.#known()
       return await Promise.all(fds.map((fd) => readFdinfo(pid, fd)))

@@ -6,7 +6,7 @@ import * as z from 'zod/mini'
 import { processIdentity } from '../journal/record.ts'
 
 /** Raised with every change of what follows, or of the journal's records: both sides must have the same. */
-export const protocolVersion = 3
+export const protocolVersion = 4
 
 /** Longest line; a journal's record is the longest part of one. */
 export const maxLineBytes = 8 << 20
@@ -55,6 +55,8 @@ export const operations = {
   ended: { request: z.strictObject({ process: processIdentity }), answer: z.boolean() },
   /** The same, after waiting for it a while. */
   awaitEnd: { request: z.strictObject({ process: processIdentity }), answer: z.boolean() },
+  /** Runs a program with a monitor's path as its only argument, unless somebody serves it already; answered once it is served. */
+  start: { request: z.strictObject({ program: path, path, timeoutMs: count }), answer: z.boolean() },
   /** What the kernel says of descriptors of the process that was looked at. */
   fdinfo: { request: z.strictObject({ fds: z.array(count).check(z.maxLength(4096)) }), answer: z.array(figures) },
   /** What a disk's file is there. */
