@@ -2,10 +2,11 @@
 /*
  * A load that measures, for a block device in a guest.
  *
- *   ioload DEVICE read|write DEPTH JOBS COUNT
+ *   ioload DEVICE read|write DEPTH JOBS COUNT [PAUSE]
  *
  * Each of JOBS threads keeps DEPTH requests of 4 KiB at random places in flight, by an io_uring of its own with O_DIRECT, until it
- * has made COUNT of them: it reaps what has ended, makes as many anew, and waits in the same system call. Prints
+ * has made COUNT of them: it reaps what has ended, makes as many anew, and waits in the same system call. With a PAUSE it rests for
+ * so many microseconds before it makes new ones. Prints
  * {"requests":N,"ns":N}: all requests, and the time from the first to the last. Nothing is verified: vload does that.
  */
 #define _GNU_SOURCE
@@ -34,6 +35,7 @@ static uint64_t blocks;
 static uint8_t opcode;
 static unsigned depth;
 static uint64_t count;
+static useconds_t pause_us;
 static pthread_barrier_t ready;
 
 struct ring {
@@ -144,6 +146,8 @@ static void *run_job(void *arg)
 			}
 		}
 		__atomic_store_n(ring.cq_head, head, __ATOMIC_RELEASE);
+		if (pause_us)
+			usleep(pause_us);
 	}
 	return NULL;
 }
@@ -177,8 +181,8 @@ int main(int argc, char **argv)
 	uint64_t start, bytes;
 	bool writes;
 
-	if (argc != 6 || (strcmp(argv[2], "read") && strcmp(argv[2], "write"))) {
-		fprintf(stderr, "usage: ioload DEVICE read|write DEPTH JOBS COUNT\n");
+	if (argc < 6 || argc > 7 || (strcmp(argv[2], "read") && strcmp(argv[2], "write"))) {
+		fprintf(stderr, "usage: ioload DEVICE read|write DEPTH JOBS COUNT [PAUSE]\n");
 		return 2;
 	}
 	writes = !strcmp(argv[2], "write");
@@ -186,6 +190,8 @@ int main(int argc, char **argv)
 	depth = number(argv[3], MAX_DEPTH);
 	jobs = number(argv[4], MAX_JOBS);
 	count = number(argv[5], UINT32_MAX);
+	if (argc == 7)
+		pause_us = number(argv[6], 1000000);
 	device = open(argv[1], (writes ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
 	if (device < 0 || ioctl(device, BLKGETSIZE64, &bytes))
 		die(argv[1], errno);

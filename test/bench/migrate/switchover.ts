@@ -27,7 +27,9 @@ export interface Vm {
   memory?: number
 }
 
-const migrationTimeoutMs = 300_000
+const migrationTimeoutMs = 900_000
+/** Between a disk's batches of requests, microseconds, for each disk of the VM: a load without pauses would take the one processor from vblk. */
+const pauseUs = 500
 
 interface Timed {
   timestamp: { seconds: number; microseconds: number }
@@ -65,7 +67,7 @@ async function byBareQmp(lab: Lab, source: Guest, destination: Guest): Promise<O
 }
 
 /**
- * Starts a guest that reads from all of its disks, 8 requests deep each, and moves it so many times.
+ * Starts a guest that reads from all of its disks, 8 requests deep each, with pauses, and moves it so many times.
  *
  * @returns medians
  */
@@ -82,8 +84,9 @@ export async function measureSwitchover(lab: Lab, mover: Mover, vm: Vm, rounds: 
     const names = paths.map((_path, index) => `/dev/vd${'abcdefgh'[index]}`)
     for (const name of names) await source.awaitDisk(name.replace('/dev/', ''))
     await lab.check(['sleep', '3'])
-    const load = 'for disk in "$@"; do setsid ioload $disk read 8 1 4000000000 >/dev/null 2>&1 </dev/null & done'
-    await source.check(['sh', '-c', load, 'sh', ...names])
+    const load =
+      'pause=$1; shift; for disk in "$@"; do setsid ioload $disk read 8 1 4000000000 $pause >/dev/null 2>&1 </dev/null & done'
+    await source.check(['sh', '-c', load, 'sh', `${pauseUs * vm.disks}`, ...names])
     const measured: Switchover[] = []
     for (let round = 1; round <= rounds; round++) {
       const destination = await start(lab, mover, { name: `${mover}-${round}`, ...options, incoming: true })

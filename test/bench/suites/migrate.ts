@@ -6,9 +6,9 @@ import type { Lab } from '../../lab/lab.ts'
 import { type Mover, measureSwitchover, type Switchover, type Vm } from '../migrate/switchover.ts'
 import type { Bench, Case, Figures, Suite } from '../suite.ts'
 
-const rounds = 5
+const rounds = 3
 const peer = 'bare-qmp-virtio-blk'
-const timeoutMs = 1_500_000
+const timeoutMs = 2_400_000
 
 async function prepare(lab: Lab): Promise<void> {
   await lab.check(['modprobe', 'vhost_blk'])
@@ -86,7 +86,7 @@ export const migrateSuite: Suite = {
       machine: { icount: true },
       bootEach: false,
       prepare,
-      cases: cases.map((test) => ({ ...test, timeoutMs: 3_600_000 })),
+      cases: cases.map((test) => ({ ...test, timeoutMs: 7_200_000 })),
     },
   ],
 }
