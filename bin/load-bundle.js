@@ -5,8 +5,10 @@ import { dirname, join } from 'node:path'
 import { Script } from 'node:vm'
 
 /**
- * Evaluates dist/vblk.cjs and returns what it exports. What V8 compiled in an earlier run of the same bundle by the same
+ * Evaluates dist/vblk.cjs and returns the program in it. What V8 compiled in earlier runs of the same bundle by the same
  * Node is reused: it lies beside the bundle, so whoever could plant something there could change the bundle as well.
+ *
+ * V8 compiles a function when it is first called, so what is kept grows with each command that is run for the first time.
  */
 export function loadBundle(root) {
   const file = join(root, 'dist/vblk.cjs')
@@ -15,15 +17,24 @@ export function loadBundle(root) {
   // V8 itself tells sources apart by their length only. The first line is the hash of the rest.
   const id = /^\/\/ ([0-9a-f]{16})\n/.exec(source)?.[1]
   const cacheFile = join(root, 'dist/code-cache', `${id}-${process.version}-${process.arch}`)
+  const listFile = `${cacheFile}.commands`
   const cachedData = readIfThere(cacheFile)
   const script = new Script(source, { filename: file, ...(cachedData && { cachedData }) })
-  // At the end, when the functions that a command needs have been compiled.
-  if ((!cachedData || script.cachedDataRejected) && isWritable(join(root, 'dist'))) {
-    process.once('exit', () => save(cacheFile, script.createCachedData()))
+  const isKept = cachedData !== undefined && !script.cachedDataRejected
+  const commands = isKept ? (readIfThere(listFile)?.toString().split('\n') ?? []) : []
+  const onCommand = (command) => {
+    if (commands.includes(command) || !isWritable(join(root, 'dist'))) return
+    // At the end, when all that the command needs has been compiled; one that fails may have needed less.
+    process.once('exit', (code) => {
+      if (code !== 0 && isKept) return
+      save(cacheFile, script.createCachedData())
+      save(listFile, (code === 0 ? [...commands, command] : commands).join('\n'))
+    })
   }
   const module = { exports: {} }
   script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file))
-  return module.exports
+  const { run } = module.exports
+  return { run: (packageRoot, help) => run(packageRoot, help, onCommand) }
 }
 
 function readIfThere(file) {

@@ -25,7 +25,7 @@ import { main } from './ui/main.ts'
 const loaders = {
 ${loaders.join('\n')}
 }
-export const run = (root, help) => main(() => bundledCommands(root, loaders, help))
+export const run = (root, help, onCommand) => main(() => bundledCommands(root, loaders, help, onCommand))
 `
 }
 

@@ -13,13 +13,20 @@ export type CommandLoaders = Record<string, () => Promise<{ default: unknown }>>
 /**
  * Commands that are part of the running program, so that nothing is searched or read to find them.
  * @param help - prints the help: rarely wanted, and so no part of the program
+ * @param onCommand - hears the id of the command that runs
  */
-export function bundledCommands(packageRoot: string, loaders: CommandLoaders, help: CommandSet['help']): CommandSet {
+export function bundledCommands(
+  packageRoot: string,
+  loaders: CommandLoaders,
+  help: CommandSet['help'],
+  onCommand: (id: string) => void,
+): CommandSet {
   return {
     ids: Object.keys(loaders),
     run: async (id, argv) => {
       const command = (await loaders[id]?.())?.default as CommandClass & { id: string }
       command.id = id
+      onCommand(id)
       await new command(argv, new BundledConfig(packageRoot)).run()
     },
     help,

@@ -60,20 +60,39 @@ test('--version names the package, the platform and Node', () => {
   expect(run(['--version'])).toEqual({ status: 0, stdout, stderr: '' })
 })
 
+/** The kept code, and the commands that it is known to be complete for. */
+async function kept(): Promise<{ file: string; commands: string[] }> {
+  const [name = '', list = ''] = (await readdir(codeCache())).sort()
+  expect(list).toBe(`${name}.commands`)
+  const commands = (await readFile(join(codeCache(), list), 'utf8')).split('\n').filter(Boolean)
+  return { file: join(codeCache(), name), commands }
+}
+
+test('what a command compiled is kept beside what others did, once it ends well', async () => {
+  expect(run(failing)).toEqual(failure)
+  expect((await kept()).commands).toEqual([])
+  expect(run(['vm', 'list'])).toMatchObject({ status: 0 })
+  const { file, commands } = await kept()
+  expect(commands).toEqual(['vm:list'])
+  const { size } = await stat(file)
+  expect(run(['migrate', 'history'])).toMatchObject({ status: 0 })
+  expect((await kept()).commands).toEqual(['vm:list', 'migrate:history'])
+  expect((await stat(file)).size).toBeGreaterThan(size)
+})
+
 test('compiled code is kept, used as it is, and replaced when it is damaged', async () => {
   expect(run(failing)).toEqual(failure)
-  const [name = ''] = await readdir(codeCache())
-  const file = join(codeCache(), name)
+  const { file } = await kept()
   const { mtimeMs, size } = await stat(file)
   expect(size).toBeGreaterThan(100_000)
 
   expect(run(failing)).toEqual(failure)
-  expect(await readdir(codeCache())).toEqual([name])
+  expect((await kept()).file).toBe(file)
   expect((await stat(file)).mtimeMs).toBe(mtimeMs)
 
   await writeFile(file, Buffer.alloc(size, 7))
   expect(run(failing)).toEqual(failure)
-  expect(await readdir(codeCache())).toEqual([name])
+  expect((await kept()).file).toBe(file)
   expect((await readFile(file)).every((byte) => byte === 7)).toBe(false)
 })
 

@@ -299,7 +299,7 @@ export const projectStage: Stage = {
   name: 'project',
   title: "the project, installed as on a user's host",
   needs: [machineStage, toolsStage, driversStage, fuzzerStage, kmodStage, deviceStage, fdStage, distStage, guestStage],
-  inputs: ['test/lab/machine/install'],
+  inputs: ['test/lab/machine/install', 'test/lab/setup/compile-commands'],
   outputs: [projectImage],
   async make() {
     const kver = kernelRelease()
@@ -307,9 +307,10 @@ export const projectStage: Stage = {
     const copy = (from: string, to: string) => cp(from, join(tree, to), { recursive: true })
     for (const name of ['bin', 'dist', 'kmod', 'package.json', 'oclif.manifest.json']) await copy(join(top, name), name)
     await copy(join(fdDir, 'vblk_fd.node'), 'native/fd/vblk_fd.node')
-    // Its disk is read-only in L1: what V8 compiles, which takes seconds there, is kept here, by the Node that L1 has.
-    await runInRoot(['sh', '-c', 'node "$1" list /nonexistent || [ $? = 3 ]', 'sh', join(tree, 'bin/run.js')])
     await copy(deviceDir, 'native/qemu/objects')
+    const [build = ''] = await readdir(deviceDir)
+    const object = join(deviceDir, build, 'vhost-blk.so')
+    await runInRoot([join(top, 'test/lab/setup/compile-commands'), join(tree, 'bin/run.js'), object])
     await copy(guestDir, 'guest')
     await copy(labTools, 'lab/bin')
     await copy(fuzzer, 'lab/bin/fuzz')
