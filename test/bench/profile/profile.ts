@@ -107,7 +107,11 @@ function nameOf(symbols: Symbols, address: bigint): { function: string; module: 
     if ((symbols.addresses[middle] as bigint) <= address) low = middle + 1
     else high = middle
   }
-  return symbols.names[low - 1] ?? { function: `0x${address.toString(16)}`, module: 'kernel' }
+  const { function: name, module } = symbols.names[low - 1] ?? {
+    function: `0x${address.toString(16)}`,
+    module: 'kernel',
+  }
+  return { function: name, module }
 }
 
 async function profileLoad(lab: Lab, counter: Counter, load: ProfiledLoad): Promise<Profile> {
