@@ -155,6 +155,8 @@ function isSettled(world: World): boolean {
   const [here, there] = [world.recordsOf('source')[0], world.recordsOf('destination')[0]]
   const known = [here, there].filter((record) => record !== undefined)
   if (known.some(isOpen)) return false
+  // Each was vouched to be gone when the other decided: then a user has to say which holds.
+  if (known.length === 2 && known.every(({ decidedWithout }) => decidedWithout !== undefined)) return true
   return known.length < 2 || here?.phase === there?.phase
 }
 
