@@ -16,14 +16,17 @@ let source: Qemu
 let destination: Qemu
 let before: Full
 let there: Full
+let memory: { here: string[]; there: string[] }
 let count = 0
 
 beforeAll(async () => {
   bench = await Bench.create()
+  memory = await bench.muchMemory()
 })
 beforeEach(async () => {
-  source = await bench.source(await bench.image(`disk${++count}.raw`), ['--write-cache', 'writethrough'])
-  destination = await bench.incoming()
+  const image = await bench.image(`disk${++count}.raw`)
+  source = await bench.source(image, ['--write-cache', 'writethrough'], memory.here)
+  destination = await bench.incoming({ args: memory.there })
   before = await fullState(source)
   there = await fullState(destination)
 })
