@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import naturalCompare from 'natural-compare'
 import { ExitCode, VblkError } from '../errors.ts'
 import type { BlockInfo, Json, QapiInt, WaitOptions } from '../qmp/index.ts'
 import { isDriven } from '../vm/guest-driver.ts'
@@ -206,5 +207,5 @@ function text(value: Json | undefined): string | null {
 }
 
 function sortByName(devices: QomChild[]): QomChild[] {
-  return [...devices].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }))
+  return [...devices].sort((a, b) => naturalCompare(a.name, b.name))
 }

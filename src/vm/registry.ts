@@ -3,6 +3,7 @@
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
+import naturalCompare from 'natural-compare'
 import { ExitCode, VblkError } from '../errors.ts'
 import { parseAddress } from './address.ts'
 
@@ -45,7 +46,7 @@ export async function listRegistered(): Promise<RegisteredVm[]> {
   }
   const names = files.filter((file) => file.endsWith('.json')).map((file) => file.slice(0, -5))
   const found = await Promise.all(names.map((name) => findRegistered(name)))
-  return found.filter((vm) => vm !== undefined).sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }))
+  return found.filter((vm) => vm !== undefined).sort((a, b) => naturalCompare(a.name, b.name))
 }
 
 /** The VM of that name; undefined when there is none. Throws VblkError (exit code 5) as listRegistered does. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+import naturalCompare from 'natural-compare'
 import type { WaitOptions } from '../qmp/index.ts'
 import { listChildren, listProperties, peripheral, peripheralAnon, type QomChild, readProperty } from './qom.ts'
 import type { Vm } from './vm.ts'
@@ -26,7 +27,7 @@ export async function listSlots(vm: Vm, options: WaitOptions = {}): Promise<Hotp
   const portTypes = new Set(types.map((type) => type.name))
   const ports = [...named, ...anonymous].filter((device) => portTypes.has(device.type))
   const slots = (await Promise.all(ports.map((port) => slotsOfPort(vm, port, options)))).flat()
-  return slots.sort((a, b) => a.bus.localeCompare(b.bus, 'en', { numeric: true }))
+  return slots.sort((a, b) => naturalCompare(a.bus, b.bus))
 }
 
 async function slotsOfPort(vm: Vm, port: QomChild, options: WaitOptions): Promise<HotplugSlot[]> {

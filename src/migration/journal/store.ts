@@ -80,7 +80,7 @@ export class FileStore implements JournalStore {
     await this.#requirePrivate()
     const records: MigrationRecord[] = []
     for (const name of names.filter((each) => each.endsWith(suffix))) records.push(await this.#read(name))
-    return records.sort((a, b) => startOf(a).localeCompare(startOf(b)))
+    return records.sort((a, b) => (startOf(a) < startOf(b) ? -1 : 1))
   }
 
   /** Throws what `list` throws. */

@@ -110,12 +110,22 @@ const listHundred: LocalCase = {
     }),
 }
 
-/** An attach and a detach by raw QMP, from a client that is connected already: what QEMU itself takes. */
-async function attachRaw(vm: Qemu, file: string): Promise<Time> {
+interface Command {
+  execute: string
+  arguments: Record<string, unknown>
+}
+
+/** The commands that `vblk attach` sends for a disk, by its own word. */
+async function commandsOf(attach: readonly string[]): Promise<Command[]> {
+  const [file = '', ...args] = attach
+  const { stdout } = await promisify(execFile)(file, [...args, '--dry-run', '--json'])
+  return JSON.parse(stdout).result.commands
+}
+
+/** The same commands by raw QMP, from a client that is connected already: what QEMU itself takes. */
+async function attachRaw(vm: Qemu, commands: readonly Command[]): Promise<Time> {
   const start = performance.now()
-  const node = { driver: 'raw', 'node-name': 'vblk-d', file: { driver: 'file', filename: file } }
-  await vm.qmp.execute('blockdev-add', node as never)
-  await vm.qmp.execute('device_add', { driver: 'vhost-blk-pci', id: 'd', bus: 'rp1', drive: 'vblk-d', vhost: 'off' })
+  for (const command of commands) await vm.qmp.execute(command.execute as 'stop', command.arguments as never)
   // The time is QEMU's and not this process's.
   return { wall: performance.now() - start, cpu: 0 }
 }
@@ -149,13 +159,14 @@ const attach: LocalCase = {
         'userspace',
         '--quiet',
       ]
+      const commands = await commandsOf(command)
       const clean = async (time: Time) => {
         await removeRaw(vm)
         return time
       }
       const works = {
         vblk: async () => clean(await timeProgram(command)),
-        raw: async () => clean(await attachRaw(vm, file)),
+        raw: async () => clean(await attachRaw(vm, commands)),
         node,
       }
       const measured = await interleave(works, 15)
