@@ -78,6 +78,15 @@ async function writesByQueue(): Promise<number[]> {
   return lines.map((line) => Number(line.split(':')[1]))
 }
 
+test('no descriptor of /dev/vhost-blk outlives an exec of QEMU', async () => {
+  const flags =
+    'for fd in /proc/$1/fd/*; do [ "$(readlink "$fd")" = /dev/vhost-blk ] && sed -n "s/^flags:[^0-9]*//p" "/proc/$1/fdinfo/$(basename "$fd")"; done; true'
+  const found = (await lab.check(['sh', '-c', flags, 'sh', String(await guest.pid())])).trim().split('\n')
+  const closedOnExec = 0o2000000
+  expect(found.length).toBeGreaterThanOrEqual(2)
+  expect(found.map((each) => Number.parseInt(each, 8) & closedOnExec)).toEqual(found.map(() => closedOnExec))
+})
+
 describe('the PCI device', () => {
   test.each<[string, string, string, () => string, boolean, string]>([
     ['legacy, given by -drive', 'vda', 'legacy', () => legacy, false, '1001'],
