@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The peer: a VM is moved by the QMP commands that it takes, and no more. Runs in L1, by `node`, with two monitors and the
+// The peer: a VM is moved by the QMP commands that it takes, and no more; as with vblk the destination does not start by itself, so
+// that it could be looked at before. Runs in L1, by `node`, with two monitors and the
 // destination's migration socket as arguments; prints the milliseconds from its first command to a destination that runs.
 import { createConnection } from 'node:net'
 import { createInterface } from 'node:readline'
@@ -25,8 +26,8 @@ async function connect(path) {
     const { error } = await reply
     if (error) throw new Error(`${execute}: ${error.desc}`)
   }
-  const until = async (name) => {
-    while (!seen.some(({ event }) => event === name))
+  const until = async (name, status) => {
+    while (!seen.some(({ event, data }) => event === name && data?.status === status))
       await new Promise((resolve) => {
         heard = resolve
       })
@@ -39,8 +40,16 @@ const [sourcePath, destinationPath, migration] = process.argv.slice(2)
 const source = await connect(sourcePath)
 const destination = await connect(destinationPath)
 const start = process.hrtime.bigint()
+const capabilities = [{ capability: 'events', state: true }]
+await source.ask('migrate-set-capabilities', { capabilities })
+await destination.ask('migrate-set-capabilities', { capabilities })
+// In a QEMU that waits for a VM it only says that the VM is not to start.
+await destination.ask('stop')
 await destination.ask('migrate-incoming', { uri: `unix:${migration}` })
 await source.ask('migrate', { uri: `unix:${migration}` })
+await source.until('MIGRATION', 'completed')
+await destination.until('MIGRATION', 'completed')
+await destination.ask('cont')
 await destination.until('RESUME')
 process.stdout.write(`${Number(process.hrtime.bigint() - start) / 1e6}\n`)
 source.close()
